@@ -1,0 +1,1 @@
+"""The ground: arrays to messages and back, quality of service, parameters, diagnostics."""

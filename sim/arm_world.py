@@ -1,0 +1,121 @@
+"""The physical scene: an arm at a table, with or without a block, in PyBullet."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pybullet
+import pybullet_data
+from numpy.typing import NDArray
+from pybullet_utils.bullet_client import BulletClient
+
+from arm_model import ArmDescription
+
+PHYSICS_STEP_S = 0.005
+# Share of the joint error that one physics step closes: the arm follows its set point about 20 ms behind, as a stiff joint controller does.
+_POSITION_GAIN = 0.2
+_SOLVER_ITERATIONS = 30
+
+TABLE_CENTRE_M = (0.55, 0.0, -0.05)
+TABLE_HALF_M = (0.35, 0.45, 0.05)
+BLOCK_HALF_M = (0.045, 0.045, 0.03)
+_BLOCK_MASS_KG = 0.1
+_BLOCK_FRICTION = 0.5
+
+
+@dataclass(frozen=True)
+class BlockPose:
+    """Block centre in m and yaw in rad, flat on the table."""
+
+    x: float
+    y: float
+    yaw: float
+
+
+class ArmWorld:
+    """An arm, a table and, if asked for, a block. One instance owns one PyBullet client."""
+
+    def __init__(self, arm: ArmDescription, block: bool, gui: bool = False) -> None:
+        self.arm = arm
+        self.client = BulletClient(pybullet.GUI if gui else pybullet.DIRECT)
+        client = self.client
+        client.setAdditionalSearchPath(pybullet_data.getDataPath())
+        client.setGravity(0.0, 0.0, -9.81)
+        client.setTimeStep(PHYSICS_STEP_S)
+        client.setPhysicsEngineParameter(numSolverIterations=_SOLVER_ITERATIONS)
+        self._body = self._load(arm.urdf)
+        indices = {client.getJointInfo(self._body, i)[1].decode(): i for i in range(client.getNumJoints(self._body))}
+        self._joints = [indices[name] for name in arm.joints]
+        self._efforts = [client.getJointInfo(self._body, i)[10] for i in self._joints]
+        links = {client.getJointInfo(self._body, i)[12].decode(): i for i in range(client.getNumJoints(self._body))}
+        self._tool_link = links[arm.tool_frame]
+        table = self._box(TABLE_HALF_M, (0.65, 0.6, 0.5, 1.0), TABLE_CENTRE_M, mass=0.0)
+        for link in range(-1, client.getNumJoints(self._body)):
+            client.setCollisionFilterPair(self._body, table, link, -1, 0)
+        self._block = self._box(BLOCK_HALF_M, (0.9, 0.1, 0.1, 1.0), (0.5, 0.0, BLOCK_HALF_M[2]), mass=_BLOCK_MASS_KG) if block else None
+        if self._block is not None:
+            client.changeDynamics(self._block, -1, lateralFriction=_BLOCK_FRICTION)
+
+    def _load(self, urdf: Path) -> int:
+        # PyBullet knows no package paths: it gets a copy with the meshes' absolute ones.
+        with tempfile.NamedTemporaryFile("w", suffix=".urdf") as copy:
+            copy.write(urdf.read_text().replace("package://pybullet_data", pybullet_data.getDataPath()))
+            copy.flush()
+            return int(self.client.loadURDF(copy.name, useFixedBase=True))
+
+    def _box(self, half: tuple[float, float, float], rgba: tuple[float, ...], centre: tuple[float, float, float], mass: float) -> int:
+        shape = self.client.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half)
+        visual = self.client.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=rgba)
+        return int(self.client.createMultiBody(mass, shape, visual, centre))
+
+    def place(self, q: NDArray[np.float64], block: BlockPose | None) -> None:
+        """Put the arm at ``q (J,) rad`` and the block at ``block``, both at rest."""
+        for joint, angle in zip(self._joints, q, strict=True):
+            self.client.resetJointState(self._body, joint, float(angle), 0.0)
+        if self._block is not None and block is not None:
+            orientation = self.client.getQuaternionFromEuler([0.0, 0.0, block.yaw])
+            self.client.resetBasePositionAndOrientation(self._block, [block.x, block.y, BLOCK_HALF_M[2]], orientation)
+            self.client.resetBaseVelocity(self._block, [0.0] * 3, [0.0] * 3)
+        self.command(q)
+
+    def command(self, q: NDArray[np.float64], velocity: NDArray[np.float64] | None = None) -> None:
+        """Set the joint set points ``q (J,) rad``, with a feed-forward ``velocity (J,) rad/s`` where there is one."""
+        self.client.setJointMotorControlArray(
+            self._body,
+            self._joints,
+            pybullet.POSITION_CONTROL,
+            targetPositions=q.tolist(),
+            targetVelocities=[0.0] * len(q) if velocity is None else velocity.tolist(),
+            forces=self._efforts,
+            positionGains=[_POSITION_GAIN] * len(q),
+            velocityGains=[1.0] * len(q),
+        )
+
+    def advance(self, steps: int = 1) -> None:
+        """Let ``steps`` physics steps of ``PHYSICS_STEP_S`` pass."""
+        for _ in range(steps):
+            self.client.stepSimulation()
+
+    def joints(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Measured positions ``(J,) rad`` and velocities ``(J,) rad/s``."""
+        states = self.client.getJointStates(self._body, self._joints)
+        return np.array([s[0] for s in states]), np.array([s[1] for s in states])
+
+    def tool(self) -> NDArray[np.float64]:
+        """True tool point ``(3,) m``."""
+        return np.array(self.client.getLinkState(self._body, self._tool_link, computeForwardKinematics=1)[4])
+
+    def block(self) -> BlockPose | None:
+        """True block pose, or None in a scene without a block."""
+        if self._block is None:
+            return None
+        position, orientation = self.client.getBasePositionAndOrientation(self._block)
+        return BlockPose(float(position[0]), float(position[1]), float(self.client.getEulerFromQuaternion(orientation)[2]))
+
+    def close(self) -> None:
+        """Disconnect from PyBullet."""
+        if self.client.isConnected():
+            self.client.disconnect()

@@ -1,0 +1,64 @@
+"""A fixed pinhole camera in the simulated world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pybullet
+from numpy.typing import NDArray
+
+_NEAR_M, _FAR_M = 0.05, 3.0
+_LIGHT = (0.3, 0.2, 1.0)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a camera stands (``eye``), what it looks at (``target``), in m, its vertical field of view in degrees and its picture size in pixels."""
+
+    eye: tuple[float, float, float]
+    target: tuple[float, float, float]
+    fov_deg: float
+    width: int = 64
+    height: int = 64
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same view in another picture size."""
+        return replace(self, width=width, height=height)
+
+    def focal_px(self) -> float:
+        """Focal length in pixels; pixels are square."""
+        return self.height / 2 / float(np.tan(np.radians(self.fov_deg) / 2))
+
+    def intrinsics(self) -> NDArray[np.float64]:
+        """``K (3, 3)`` of sensor_msgs/CameraInfo, principal point in the middle."""
+        focal = self.focal_px()
+        return np.array([[focal, 0.0, self.width / 2], [0.0, focal, self.height / 2], [0.0, 0.0, 1.0]])
+
+    def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixels ``(N, 2)`` (x right, y down) of points ``(N, 3)`` in m in the base frame."""
+        forward = np.subtract(self.target, self.eye)
+        forward = forward / np.linalg.norm(forward)
+        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right = right / np.linalg.norm(right)
+        down = np.cross(forward, right)
+        in_camera = (np.asarray(points) - np.asarray(self.eye)) @ np.stack([right, down, forward], axis=1)
+        pixels: NDArray[np.float64] = in_camera[:, :2] / in_camera[:, 2:] * self.focal_px() + np.array([self.width / 2, self.height / 2])
+        return pixels
+
+    def render(self, client: Any) -> NDArray[np.uint8]:
+        """``(height, width, 3) uint8`` RGB picture by TinyRenderer: no shadow, no segmentation, runs without a display."""
+        view = client.computeViewMatrix(self.eye, self.target, [0.0, 0.0, 1.0])
+        projection = client.computeProjectionMatrixFOV(self.fov_deg, self.width / self.height, _NEAR_M, _FAR_M)
+        rgba = client.getCameraImage(
+            self.width,
+            self.height,
+            view,
+            projection,
+            shadow=0,
+            lightDirection=_LIGHT,
+            flags=pybullet.ER_NO_SEGMENTATION_MASK,
+            renderer=pybullet.ER_TINY_RENDERER,
+        )[2]
+        return np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(self.height, self.width, 4)[..., :3])
