@@ -1,0 +1,145 @@
+"""Joint states and joint trajectories as arrays in the order that the reader asks for, and back."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from numpy.typing import NDArray
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from ros_bridge.stamps import NS_PER_S, header_at, stamp_ns
+
+
+class JointError(ValueError):
+    """A joint message that cannot be used, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class JointReading:
+    """Measured joints: ``position (J,) float64, rad``, ``velocity (J,) rad/s`` or None when the driver sends none, ``stamp_ns`` ROS time."""
+
+    position: NDArray[np.float64]
+    velocity: NDArray[np.float64] | None
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A joint trajectory: ``times (N,) s`` after ``stamp_ns``, strictly increasing; ``positions (N, J) rad``; ``velocities (N, J) rad/s``.
+
+    ``accelerations (N, J) rad/s^2`` is None when the sender gave none.
+    """
+
+    stamp_ns: int
+    times: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    accelerations: NDArray[np.float64] | None = None
+
+
+def read_joint_state(msg: JointState, names: Sequence[str]) -> JointReading:
+    """The joints ``names`` of a message that may hold more of them, in any order.
+
+    Raises:
+        JointError: a joint is missing or given twice, lengths disagree, or a value is not finite.
+    """
+    columns = _columns(msg.name, names, exact=False)
+    position = _values(msg.position, len(msg.name), "position")[columns]
+    velocity = _values(msg.velocity, len(msg.name), "velocity")[columns] if len(msg.velocity) else None
+    _require_finite(position, "position")
+    if velocity is not None:
+        _require_finite(velocity, "velocity")
+    return JointReading(position, velocity, stamp_ns(msg.header.stamp))
+
+
+def joint_state_message(names: Sequence[str], position: NDArray[np.float64], velocity: NDArray[np.float64] | None, header: Header) -> JointState:
+    """A JointState of ``position (J,) rad`` and ``velocity (J,) rad/s``."""
+    msg = JointState(header=header, name=list(names), position=array("d", position.tobytes()))
+    if velocity is not None:
+        msg.velocity = array("d", velocity.tobytes())
+    return msg
+
+
+def read_trajectory(msg: JointTrajectory, names: Sequence[str]) -> Trajectory:
+    """A trajectory with its columns in the order of ``names``, which it must hold exactly.
+
+    Raises:
+        JointError: names missing, unknown or given twice; no points; a point without positions or velocities, or of the wrong length;
+            times negative or not strictly increasing; a value that is not finite.
+    """
+    columns = _columns(msg.joint_names, names, exact=True)
+    if not msg.points:
+        raise JointError("trajectory has no points")
+    count = len(msg.joint_names)
+    times = np.array([stamp_ns(point.time_from_start) for point in msg.points], dtype=np.float64) / NS_PER_S
+    if times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
+        raise JointError("trajectory times are negative or do not increase")
+    positions = np.array([_values(point.positions, count, "positions") for point in msg.points])[:, columns]
+    velocities = np.array([_values(point.velocities, count, "velocities") for point in msg.points])[:, columns]
+    _require_finite(positions, "positions")
+    _require_finite(velocities, "velocities")
+    accelerations = None
+    if len(msg.points[0].accelerations):
+        accelerations = np.array([_values(point.accelerations, count, "accelerations") for point in msg.points])[:, columns]
+        _require_finite(accelerations, "accelerations")
+    return Trajectory(stamp_ns(msg.header.stamp), times, positions, velocities, accelerations)
+
+
+def trajectory_message(trajectory: Trajectory, names: Sequence[str], frame_id: str = "") -> JointTrajectory:
+    """A JointTrajectory of ``trajectory``, whose columns are in the order of ``names``.
+
+    Raises:
+        JointError: shapes disagree, times do not increase, or a value is not finite: such a message must never leave.
+    """
+    shape = (trajectory.times.size, len(names))
+    rows = [trajectory.positions, trajectory.velocities]
+    if trajectory.accelerations is not None:
+        rows.append(trajectory.accelerations)
+    if not shape[0] or any(block.shape != shape for block in rows):
+        raise JointError(f"trajectory blocks have shapes {[block.shape for block in rows]}, expected {shape} with at least one point")
+    if not all(np.isfinite(block).all() for block in (trajectory.times, *rows)):
+        raise JointError("trajectory holds a value that is not finite")
+    nanoseconds = np.rint(trajectory.times * NS_PER_S).astype(np.int64)
+    if nanoseconds[0] < 0 or np.any(np.diff(nanoseconds) <= 0):
+        raise JointError("trajectory times are negative or do not increase")
+    points = []
+    for index, ns in enumerate(nanoseconds.tolist()):
+        # array.array is taken over whole; a list would be checked element by element, 100 times a second.
+        point = JointTrajectoryPoint(time_from_start=Duration(sec=ns // NS_PER_S, nanosec=ns % NS_PER_S))
+        point.positions = array("d", trajectory.positions[index].tobytes())
+        point.velocities = array("d", trajectory.velocities[index].tobytes())
+        if trajectory.accelerations is not None:
+            point.accelerations = array("d", trajectory.accelerations[index].tobytes())
+        points.append(point)
+    return JointTrajectory(header=header_at(trajectory.stamp_ns, frame_id), joint_names=list(names), points=points)
+
+
+def _columns(given: Sequence[str], asked: Sequence[str], exact: bool) -> list[int]:
+    """Where in ``given`` each joint of ``asked`` stands."""
+    place = {name: index for index, name in enumerate(given)}
+    if len(place) != len(given):
+        twice = sorted({name for name in given if list(given).count(name) > 1})
+        raise JointError(f"joint names given twice: {', '.join(twice)}")
+    missing = [name for name in asked if name not in place]
+    if missing:
+        raise JointError(f"joints missing: {', '.join(missing)}")
+    if exact and len(given) != len(asked):
+        raise JointError(f"unknown joints: {', '.join(sorted(set(given) - set(asked)))}")
+    return [place[name] for name in asked]
+
+
+def _values(values: Sequence[float], count: int, what: str) -> NDArray[np.float64]:
+    if len(values) != count:
+        raise JointError(f"{what} holds {len(values)} values for {count} joints")
+    return np.asarray(values, dtype=np.float64)
+
+
+def _require_finite(values: NDArray[np.float64], what: str) -> None:
+    if not np.isfinite(values).all():
+        raise JointError(f"{what} holds a value that is not finite")

@@ -1,0 +1,75 @@
+"""A node as a process: start, spin, stop on a signal, and say in one line what was wrong with its input."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.node import Node
+
+OK_STATUS = 0
+BAD_INPUT_STATUS = 2
+
+
+class StartError(ValueError):
+    """A lifecycle node refused to configure or to activate."""
+
+
+def run_node(create: Callable[[], Node], args: Sequence[str] | None = None) -> int:
+    """Run the node that ``create`` makes until SIGINT or SIGTERM; return the exit status of the process.
+
+    0 after a signal; 2 with one line on stderr when ``create`` raises ``ValueError`` or the ROS arguments are malformed: bad input, no traceback.
+    Anything else that is raised is a bug and keeps its traceback. ``node.destroy_node()`` is always called, also on a
+    node whose constructor failed half-way: release files and threads there.
+    Use as ``sys.exit(run_node(MyNode))``; ``args`` defaults to ``sys.argv``.
+    """
+    # rclpy's own handlers shut the context down, which ends the spin. Ours only keep Python from raising KeyboardInterrupt in the middle of that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    try:
+        rclpy.init(args=list(sys.argv if args is None else args))
+    except Exception as error:
+        # The classes differ between ROS distributions; at this point only the arguments can be wrong.
+        return _bad_input(error)
+    node: Node | None = None
+    executor = SingleThreadedExecutor()
+    try:
+        node = create()
+        executor.add_node(node)
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except ValueError as error:
+        if node is not None:
+            raise
+        return _bad_input(error)
+    except Exception:
+        # A callback that was publishing when the signal came finds its context gone.
+        if rclpy.ok():
+            raise
+    finally:
+        executor.shutdown()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return OK_STATUS
+
+
+def autostart(node: LifecycleNode) -> None:
+    """Configure and activate a lifecycle node.
+
+    Raises:
+        StartError: a transition failed. rclpy swallows what a transition callback raises, so check input in the constructor, not there.
+    """
+    for transition in (node.trigger_configure, node.trigger_activate):
+        if transition() != TransitionCallbackReturn.SUCCESS:
+            raise StartError(f"{node.get_name()}: {transition.__name__.removeprefix('trigger_')} failed")
+
+
+def _bad_input(error: Exception) -> int:
+    print(" ".join(str(error).split()), file=sys.stderr)
+    return BAD_INPUT_STATUS
