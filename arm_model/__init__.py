@@ -2,6 +2,7 @@
 
 from arm_model.description import ArmDescription, ArmError, load_arm
 from arm_model.kinematics import Kinematics, UnreachableError
-from arm_model.limits import JointLimits
+from arm_model.limits import JointLimits, LimitsError
+from arm_model.tool_step import ToolStep
 
-__all__ = ["ArmDescription", "ArmError", "JointLimits", "Kinematics", "UnreachableError", "load_arm"]
+__all__ = ["ArmDescription", "ArmError", "JointLimits", "Kinematics", "LimitsError", "ToolStep", "UnreachableError", "load_arm"]

@@ -55,9 +55,9 @@ class ArmWorld:
         table = self._box(TABLE_HALF_M, (0.65, 0.6, 0.5, 1.0), TABLE_CENTRE_M, mass=0.0)
         for link in range(-1, client.getNumJoints(self._body)):
             client.setCollisionFilterPair(self._body, table, link, -1, 0)
-        self._block = self._box(BLOCK_HALF_M, (0.9, 0.1, 0.1, 1.0), (0.5, 0.0, BLOCK_HALF_M[2]), mass=_BLOCK_MASS_KG) if block else None
-        if self._block is not None:
-            client.changeDynamics(self._block, -1, lateralFriction=_BLOCK_FRICTION)
+        self._has_block = block
+        self._block: int | None = None
+        self._pristine = client.saveState()
 
     def _load(self, urdf: Path) -> int:
         # PyBullet knows no package paths: it gets a copy with the meshes' absolute ones.
@@ -72,13 +72,19 @@ class ArmWorld:
         return int(self.client.createMultiBody(mass, shape, visual, centre))
 
     def place(self, q: NDArray[np.float64], block: BlockPose | None) -> None:
-        """Put the arm at ``q (J,) rad`` and the block at ``block``, both at rest."""
+        """Put the arm at ``q (J,) rad`` and the block at ``block``, both at rest. The same placement gives the same future, bit for bit."""
+        # Contact caches of an earlier episode would leak into this one: the old block goes, with all that the solver remembers of it.
+        if self._block is not None:
+            self.client.removeBody(self._block)
+            self._block = None
+        self.client.restoreState(self._pristine)
         for joint, angle in zip(self._joints, q, strict=True):
             self.client.resetJointState(self._body, joint, float(angle), 0.0)
-        if self._block is not None and block is not None:
+        if self._has_block and block is not None:
+            self._block = self._box(BLOCK_HALF_M, (0.9, 0.1, 0.1, 1.0), (block.x, block.y, BLOCK_HALF_M[2]), mass=_BLOCK_MASS_KG)
+            self.client.changeDynamics(self._block, -1, lateralFriction=_BLOCK_FRICTION)
             orientation = self.client.getQuaternionFromEuler([0.0, 0.0, block.yaw])
             self.client.resetBasePositionAndOrientation(self._block, [block.x, block.y, BLOCK_HALF_M[2]], orientation)
-            self.client.resetBaseVelocity(self._block, [0.0] * 3, [0.0] * 3)
         self.command(q)
 
     def command(self, q: NDArray[np.float64], velocity: NDArray[np.float64] | None = None) -> None:

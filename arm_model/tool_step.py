@@ -1,0 +1,50 @@
+"""What one action means: a bounded displacement of the commanded tool point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ToolStep:
+    """An action ``(A,)`` in [-1, 1] moves the commanded tool point by ``action * length_m`` in ``period_s``, inside the box ``lower``..``upper``.
+
+    The box has three axes, in m in the arm's base frame. An axis with ``lower == upper`` is not driven; the driven axes come first, A of them.
+    """
+
+    length_m: float
+    period_s: float
+    lower: tuple[float, float, float]
+    upper: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.length_m <= 0 or self.period_s <= 0:
+            raise ValueError(f"a tool step needs a positive length and period, not {self.length_m} m in {self.period_s} s")
+        if any(low > high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f"workspace {self.lower} .. {self.upper} has min > max")
+        driven = [low < high for low, high in zip(self.lower, self.upper, strict=True)]
+        if sorted(driven, reverse=True) != driven or not any(driven):
+            raise ValueError(f"the driven axes of workspace {self.lower} .. {self.upper} must come first")
+
+    @property
+    def action_dim(self) -> int:
+        """Number of driven axes, A."""
+        return sum(low < high for low, high in zip(self.lower, self.upper, strict=True))
+
+    def clamp(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Nearest points ``(..., 3)`` of the workspace box."""
+        return np.clip(points, self.lower, self.upper)
+
+    def advance(self, points: NDArray[np.float64], actions: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Commanded points ``(..., 3)`` after ``actions (..., A)``, which are clipped to [-1, 1]."""
+        moved = np.array(points, dtype=np.float64)
+        moved[..., : self.action_dim] += self.length_m * np.clip(actions, -1.0, 1.0)
+        return self.clamp(moved)
+
+    def between(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The action ``(..., A)`` that leads from ``start (..., 3)`` to ``end (..., 3)``, clipped to [-1, 1]."""
+        displacement = (np.asarray(end) - np.asarray(start))[..., : self.action_dim] / self.length_m
+        return np.clip(displacement, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,104 @@
+"""What a planner may ask of a world model. Torch, ONNX Runtime and a test double answer alike; arrays are NumPy throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the predictor is conditioned on: L latents, oldest first, and the L-1 actions between them.
+
+    ``latents (N, L, D) float32`` and ``actions (N, L-1, A) float32``; L is the model's history length.
+    """
+
+    latents: F32
+    actions: F32
+
+    def extended(self, actions: F32, latents: F32) -> Context:
+        """The context one step later, after ``actions (N, A)`` led to ``latents (N, D)``."""
+        return Context(
+            latents=np.concatenate([self.latents[:, 1:], latents[:, None]], axis=1),
+            actions=np.concatenate([self.actions[:, 1:], actions[:, None]], axis=1),
+        )
+
+    def repeated(self, count: int) -> Context:
+        """The same context for ``count`` candidates; ``self`` must hold one."""
+        return Context(np.repeat(self.latents, count, axis=0), np.repeat(self.actions, count, axis=0))
+
+
+@dataclass(frozen=True)
+class ActionMixture:
+    """A mixture of K Gaussians over actions: ``logits (N, K)``, ``mean (N, K, A)``, ``std (N, K, A)``, all float32."""
+
+    logits: F32
+    mean: F32
+    std: F32
+
+    def mode(self) -> F32:
+        """The mean of the component with the highest density at its own mean, clipped to [-1, 1]: ``(N, A)``."""
+        peak = (self._log_weights() - np.log(self.std).sum(-1)).argmax(-1)
+        return np.clip(self.mean[np.arange(len(peak)), peak], -1.0, 1.0)
+
+    def sample(self, rng: np.random.Generator) -> F32:
+        """One action for each row, clipped to [-1, 1]: ``(N, A)``."""
+        gumbel = rng.gumbel(size=self.logits.shape)
+        pick = (self._log_weights() + gumbel).argmax(-1)
+        rows = np.arange(len(pick))
+        noise = rng.standard_normal((len(pick), self.mean.shape[-1]))
+        return np.clip(self.mean[rows, pick] + self.std[rows, pick] * noise, -1.0, 1.0).astype(np.float32)
+
+    def negative_log_likelihood(self, actions: F32) -> F32:
+        """``-log p(a)`` up to the constant ``A/2 log 2 pi``, for ``actions (N, A)``: ``(N,)``."""
+        standard = (actions[:, None] - self.mean) / self.std
+        terms = self._log_weights() - 0.5 * (standard**2).sum(-1) - np.log(self.std).sum(-1)
+        top = terms.max(-1, keepdims=True)
+        result: F32 = -(top[:, 0] + np.log(np.exp(terms - top).sum(-1)))
+        return result
+
+    def _log_weights(self) -> F32:
+        top = self.logits.max(-1, keepdims=True)
+        shifted: F32 = self.logits - top - np.log(np.exp(self.logits - top).sum(-1, keepdims=True))
+        return shifted
+
+
+class WorldModel(Protocol):
+    """Encodes frames and imagines what actions lead to."""
+
+    history: int
+    latent_dim: int
+    action_dim: int
+
+    def encode(self, frames: NDArray[np.uint8]) -> F32:
+        """Latents ``(B, D)`` of frames ``(B, h, w, 3) uint8`` RGB in the model's own picture size."""
+        ...
+
+    def rollout(self, context: Context, actions: F32) -> F32:
+        """Imagined latents ``(N, H, D)`` after each of ``actions (N, H, A)``."""
+        ...
+
+
+class TemporalDistance(Protocol):
+    """A learned critic: how many steps lie between two latents."""
+
+    def distance(self, latents: F32, goal: F32) -> F32:
+        """Steps ``(N,)`` from ``latents (N, D)`` to ``goal (D,)``."""
+        ...
+
+
+class Actor(Protocol):
+    """A goal-conditioned policy, used as the planner's proposal and prior."""
+
+    def propose(self, latents: F32, goal: F32, steps_left: NDArray[np.floating]) -> ActionMixture:
+        """Action distributions for ``latents (N, D)``, one ``goal (D,)`` and ``steps_left (N,)``."""
+        ...
+
+
+class PlanningModel(WorldModel, TemporalDistance, Actor, Protocol):
+    """All that the default planner needs in one object, such as a bundle."""
