@@ -1,0 +1,68 @@
+# Everything runs in .venv, which is made from the pinned requirements when it is missing and brought up to date when they change.
+#   make demo TASK=push EPISODES=3     nodes, simulator and a report, over ROS 2
+#   make test                          the test suite (adds training and checking tools to .venv)
+# PYTHON=python3.12 picks an interpreter. TORCH_INDEX=<package index> is where torch's CPU wheels are looked for first.
+
+TASK ?= reach
+EPISODES ?= 3
+SEED ?= 0
+OUT ?= runs/demo-$(TASK)-$(shell date +%Y%m%d-%H%M%S)
+ARGS ?=
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+ROS := $(if $(ROS_DISTRO),$(shell python3 -c 'import rclpy' 2>/dev/null && echo native || echo wheels),wheels)
+MADE := $(VENV)/.made-$(ROS)
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := arm_model planner_node ros_bridge ros_ws/src/latent_mpc/latent_mpc sim world_model
+
+export PYTHON
+
+.PHONY: demo test lint bench models clean
+
+demo: $(RUN)
+	$(BIN)/latent-mpc demo --task $(TASK) --episodes $(EPISODES) --seed $(SEED) --out $(OUT) $(ARGS)
+
+test: $(DEV)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+
+bench: $(RUN)
+	$(BIN)/latent-mpc bench $(ARGS)
+
+# Collects, trains and exports one task's model from nothing: data/<task>, then runs/<task>, then models/<task>.
+models: STEPS ?= 200000
+models: WORKERS ?= 2
+models: CONFIG ?= launch/config/train_$(TASK).yaml
+models: $(DEV)
+	$(BIN)/latent-mpc collect --task $(TASK) --steps $(STEPS) --workers $(WORKERS) --out data/$(TASK)
+	$(BIN)/latent-mpc train --config $(CONFIG) --data data/$(TASK) --out runs/$(TASK)
+	$(BIN)/latent-mpc export --model runs/$(TASK) $(ARGS)
+
+# data/ and runs/ stay: they are work, not build outputs.
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis ros_ws/build ros_ws/install ros_ws/log
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE): .ci/venv
+	@bash .ci/venv $(VENV) $(ROS)
+	@rm -f $(VENV)/.made-* && touch $@
+
+$(RUN): $(MADE) requirements.txt requirements-ros.txt pyproject.toml
+	@echo "Installing what running needs into $(VENV) (once; a few minutes) ..."
+	@sed $(if $(filter native,$(ROS)),-e '/^-r requirements-ros/d',-e 's|^-r |&../|') requirements.txt > $(VENV)/requirements.txt
+	@$(PIP) -r $(VENV)/requirements.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(RUN) requirements-train.txt requirements-dev.txt
+	@echo "Installing what training and checking need into $(VENV) (once; a few minutes) ..."
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements-train.txt -r requirements-dev.txt
+	@touch $@
