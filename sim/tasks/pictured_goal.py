@@ -32,12 +32,12 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
 
-    def __init__(self, task: Task, render_mode: str | None = "rgb_array") -> None:
+    def __init__(self, task: Task, render_mode: str | None = "rgb_array", gui: bool = False) -> None:
         self.task = task
         self.render_mode = render_mode
         arm = load_arm()
         self.kinematics = Kinematics(arm)
-        self.world = ArmWorld(arm, block=task.has_block)
+        self.world = ArmWorld(arm, block=task.has_block, gui=gui)
         picture = spaces.Box(0, 255, (task.camera.height, task.camera.width, 3), np.uint8)
         self.observation_space = spaces.Dict({"image": picture, "goal": picture, "tool": spaces.Box(-_REACH_M, _REACH_M, (3,), np.float32)})
         self.action_space = spaces.Box(-1.0, 1.0, (task.tool_step.action_dim,), np.float32)

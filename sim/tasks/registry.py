@@ -25,6 +25,6 @@ def task_named(name: str) -> Task:
     return TASKS[name]
 
 
-def make_env(name: str) -> PicturedGoalEnv:
-    """A Gymnasium environment of the task called ``name``."""
-    return PicturedGoalEnv(task_named(name))
+def make_env(name: str, gui: bool = False) -> PicturedGoalEnv:
+    """A Gymnasium environment of the task called ``name``; ``gui`` opens PyBullet's window."""
+    return PicturedGoalEnv(task_named(name), gui=gui)
