@@ -50,7 +50,7 @@ class SetPoint:
 
 @dataclass(frozen=True)
 class _Running:
-    """An accepted trajectory: joints in the controller's order, absolute times; ``before`` is the last set point until then, that of ``before_ns``."""
+    """An accepted trajectory: joints in the controller's order, absolute times; ``before`` is the last set point until then, for ``before_ns``."""
 
     times_ns: NDArray[np.int64]
     positions: NDArray[np.float64]
