@@ -1,0 +1,222 @@
+"""The last line before the joints: every state that leaves has a jerk-limited stop inside the limits.
+
+Each cycle Ruckig (Berscheid and Kroeger 2021) proposes a jerk-limited step towards the target. Ruckig itself does not keep position limits, so the
+step is taken only if the jerk-limited stop that starts where it ends stays inside them. Otherwise the arm follows the stop that was promised with
+the previous state, and that stop is inside the limits by the same argument: by induction there always is one.
+
+What leaves is not a state but the whole stop, sampled, as a :class:`Braking`: a controller that hears nothing more brakes inside every limit, and
+the next cycle starts from a point of it, whenever it comes. The executed motion is therefore jerk-limited whatever the scheduler does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from ruckig import ControlInterface, InputParameter, Result, Ruckig, RuckigError, Synchronization, Trajectory
+
+from arm_model import JointLimits
+
+Vector = NDArray[np.float64]
+
+# Ruckig's own results scatter around a limit by about 1e-12 of it.
+_ROUNDING = 1e-9
+# A target must be strictly inside the velocity and acceleration limits to count as reachable.
+_INSIDE = 0.999
+
+
+class ShieldError(ValueError):
+    """A shield that cannot be set up or started, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class ShieldConfig:
+    """``limits`` of J joints that every emitted sample keeps, and the time ``cycle_s`` between samples."""
+
+    limits: JointLimits
+    cycle_s: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 1e-4 <= self.cycle_s <= 0.1:
+            raise ShieldError(f"cycle is {self.cycle_s} s, must lie in [0.0001, 0.1]")
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Joints at one instant: ``position (J,) rad``, ``velocity (J,) rad/s``, ``acceleration (J,) rad/s^2``, all float64."""
+
+    position: Vector
+    velocity: Vector
+    acceleration: Vector
+
+
+@dataclass(frozen=True)
+class Braking:
+    """A set point and the jerk-limited stop from it: N >= 1 samples, one cycle apart, the last at rest and standing for all time after it.
+
+    ``positions (N, J) rad``, ``velocities (N, J) rad/s``, ``accelerations (N, J) rad/s^2``.
+    """
+
+    positions: Vector
+    velocities: Vector
+    accelerations: Vector
+
+    def motion(self, cycles: int) -> Motion:
+        """The state ``cycles`` cycles after the first sample."""
+        index = min(cycles, len(self.positions) - 1)
+        return Motion(self.positions[index], self.velocities[index], self.accelerations[index])
+
+    def after(self, cycles: int) -> Braking:
+        """What remains once ``cycles`` samples have passed."""
+        first = min(cycles, len(self.positions) - 1)
+        return Braking(self.positions[first:], self.velocities[first:], self.accelerations[first:])
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the set point itself is the end of the stop."""
+        return len(self.positions) == 1
+
+
+@dataclass(frozen=True)
+class ShieldStep:
+    """What to emit, and whether the shield had to brake instead of following its target (and why)."""
+
+    braking: Braking
+    intervened: bool = False
+    reason: str = ""
+
+
+class Shield:
+    """Follows moving targets inside ``limits``; holds no state besides its solvers' scratch space."""
+
+    def __init__(self, config: ShieldConfig) -> None:
+        self.config = config
+        self.limits = config.limits
+        # Between two samples inside these bounds no motion within the acceleration limit leaves the limits.
+        slack = self.limits.acceleration * config.cycle_s**2 / 8.0
+        self._lower = self.limits.lower + slack
+        self._upper = self.limits.upper - slack
+        joints = len(self.limits.names)
+        self._planner = Ruckig(joints, config.cycle_s)
+        self._track = self._input(joints)
+        # Not to arrive before the next sample: otherwise a target that is met exactly would be overshot within the cycle.
+        self._track.minimum_duration = config.cycle_s
+        self._track_path = Trajectory(joints)
+        self._stop = self._input(joints)
+        self._stop.control_interface = ControlInterface.Velocity
+        # Each joint stops as soon as it can.
+        self._stop.synchronization = Synchronization.No
+        self._stop.target_velocity = [0.0] * joints
+        self._stop.target_acceleration = [0.0] * joints
+        self._stop_path = Trajectory(joints)
+
+    def hold(self, position: Vector) -> Braking:
+        """Stand at ``position (J,) rad``.
+
+        Raises:
+            ShieldError: it is not finite or lies outside the position limits.
+        """
+        if position.shape != self.limits.lower.shape or not np.isfinite(position).all():
+            raise ShieldError("position to hold has the wrong length or is not finite")
+        outside = (position < self._lower) | (position > self._upper)
+        if outside.any():
+            joint = int(np.argmax(outside))
+            name, low, high = self.limits.names[joint], self._lower[joint], self._upper[joint]
+            raise ShieldError(f"joint '{name}' is at {position[joint]:.4f} rad, outside [{low:.4f}, {high:.4f}]")
+        still = np.zeros((1, position.size))
+        return Braking(position.reshape(1, -1).astype(np.float64), still, still)
+
+    def brake(self, published: Braking, cycles: int = 1) -> Braking:
+        """The next set point when there is nothing to follow: the stop that was promised, ``cycles`` cycles on."""
+        return published.after(cycles)
+
+    def follow(self, published: Braking, cycles: int, target: Motion) -> ShieldStep:
+        """The next set point towards ``target``, where the joints should be when it is due.
+
+        ``published`` is what was emitted last, ``cycles >= 1`` how many cycles ago. The arm is now at ``published.motion(cycles - 1)``,
+        because a controller that hears nothing follows the stop. A target beyond a limit is pulled back to it.
+        """
+        fallback = self.brake(published, cycles)
+        if not all(np.isfinite(part).all() for part in (target.position, target.velocity, target.acceleration)):
+            return ShieldStep(fallback, intervened=True, reason="target is not finite")
+        step = self._towards(published.motion(cycles - 1), self._reachable(target))
+        if step is None:
+            return ShieldStep(fallback, intervened=True, reason="no jerk-limited step to the target")
+        stop = self._safe_stop(step)
+        if stop is None:
+            return ShieldStep(fallback, intervened=True, reason="the stop after the step would leave the position limits")
+        return ShieldStep(stop)
+
+    def _reachable(self, target: Motion) -> Motion:
+        """``target`` pulled back inside the limits, so that Ruckig accepts it."""
+        limits = self.limits
+        position = np.clip(target.position, self._lower, self._upper)
+        fastest = _INSIDE * limits.velocity
+        velocity = np.clip(target.velocity, -fastest, fastest)
+        # At a limit of position there is nowhere to go on to.
+        velocity = np.where(position == target.position, velocity, 0.0)
+        # Acceleration must die out at the jerk limit before the velocity limit is passed.
+        highest = np.minimum(_INSIDE * limits.acceleration, np.sqrt(2.0 * limits.jerk * (limits.velocity - np.abs(velocity))))
+        acceleration = np.where(position == target.position, np.clip(target.acceleration, -highest, highest), 0.0)
+        return Motion(position, velocity, acceleration)
+
+    def _towards(self, state: Motion, target: Motion) -> Motion | None:
+        """One cycle along the time-optimal way from ``state`` to ``target``."""
+        inputs = self._track
+        _start_at(inputs, state)
+        inputs.target_position = target.position.tolist()
+        inputs.target_velocity = target.velocity.tolist()
+        inputs.target_acceleration = target.acceleration.tolist()
+        if not self._solve(inputs, self._track_path):
+            return None
+        step = Motion(*(np.array(part) for part in self._track_path.at_time(self.config.cycle_s)))
+        return step if np.isfinite(step.position).all() else None
+
+    def _safe_stop(self, state: Motion) -> Braking | None:
+        """The sampled stop from ``state``, or None if it does not stay inside every limit."""
+        limits = self.limits
+        peak = state.velocity + state.acceleration * np.abs(state.acceleration) / (2.0 * limits.jerk)
+        tolerant = 1.0 + _ROUNDING
+        for value in (state.velocity, peak):
+            if (np.abs(value) > limits.velocity * tolerant).any():
+                return None
+        if (np.abs(state.acceleration) > limits.acceleration * tolerant).any():
+            return None
+        _start_at(self._stop, state)
+        if not self._solve(self._stop, self._stop_path):
+            return None
+        stop = self._sampled_stop()
+        # Not Ruckig's own position_extrema: with a velocity interface they always contain 0 rad, as if every stop passed there.
+        if (stop.positions < self._lower).any() or (stop.positions > self._upper).any():
+            return None
+        return stop
+
+    def _sampled_stop(self) -> Braking:
+        path, cycle = self._stop_path, self.config.cycle_s
+        # Rounding must not add a sample when the stop ends on the grid.
+        last = int(np.ceil(path.duration / cycle - 1e-6))
+        samples = np.array([path.at_time(index * cycle) for index in range(last + 1)])
+        # Past its end the path is at rest only up to rounding.
+        samples[last, 1:] = 0.0
+        return Braking(samples[:, 0], samples[:, 1], samples[:, 2])
+
+    def _solve(self, inputs: InputParameter, path: Trajectory) -> bool:
+        try:
+            return self._planner.calculate(inputs, path) in (Result.Working, Result.Finished)
+        except RuckigError:
+            # Its root finding fails for about one in 20,000 contrived states; there is always a stop to fall back to.
+            return False
+
+    def _input(self, joints: int) -> InputParameter:
+        inputs = InputParameter(joints)
+        inputs.max_velocity = self.limits.velocity.tolist()
+        inputs.max_acceleration = self.limits.acceleration.tolist()
+        inputs.max_jerk = self.limits.jerk.tolist()
+        return inputs
+
+
+def _start_at(inputs: InputParameter, state: Motion) -> None:
+    inputs.current_position = state.position.tolist()
+    inputs.current_velocity = state.velocity.tolist()
+    inputs.current_acceleration = state.acceleration.tolist()

@@ -1,0 +1,108 @@
+"""Every test process has a ROS domain of its own, and no node that it started outlives it."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_DOMAINS = range(1, 102)  # above 101 the ports of DDS run into the ephemeral ports of Linux
+_PR_SET_PDEATHSIG = 1
+
+
+def _claim_domain() -> int:
+    """A domain that no other test process on this machine holds: the lock on its file lasts as long as this process."""
+    for offset in range(len(_DOMAINS)):
+        domain = _DOMAINS[(os.getpid() + offset) % len(_DOMAINS)]
+        lock = os.open(Path(tempfile.gettempdir()) / f"latent-mpc-test-domain-{domain}.lock", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        return domain
+    raise RuntimeError("every ROS domain is taken by another test process")
+
+
+os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class NodeProcess:
+    """A node as a process of its own, in the domain of the test process."""
+
+    def __init__(self, module: str, arguments: tuple[str, ...], log: Path) -> None:
+        self.log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                cwd=REPOSITORY,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def stop(self, number: int = signal.SIGINT, timeout_s: float = 10.0) -> int:
+        """Signal the process and return its exit status; kill it when it does not obey."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@pytest.fixture
+def start_node(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
+    """``start_node("package.module", "-p", "name:=value", ...)`` starts a node with ROS arguments; all are stopped after the test."""
+    started: list[NodeProcess] = []
+
+    def start(module: str, *ros_arguments: str) -> NodeProcess:
+        arguments = ("--ros-args", *ros_arguments) if ros_arguments else ()
+        node = NodeProcess(module, arguments, tmp_path / f"{module}-{len(started)}.log")
+        started.append(node)
+        return node
+
+    yield start
+    for node in started:
+        node.stop()
+
+
+@pytest.fixture(scope="session")
+def ros_context() -> Iterator[None]:
+    """rclpy, initialised once for the whole test process."""
+    import rclpy
+
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0, what: str = "condition") -> None:
+    """Poll until ``condition`` holds. The limit is for a machine under load, not a claim about speed."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not hold within {timeout_s} s")
+        time.sleep(0.01)
