@@ -41,6 +41,10 @@ class ActionMixture:
     mean: F32
     std: F32
 
+    def repeated(self, count: int) -> ActionMixture:
+        """The same distribution for ``count`` actions; ``self`` must hold one."""
+        return ActionMixture(*(np.repeat(values, count, axis=0) for values in (self.logits, self.mean, self.std)))
+
     def mode(self) -> F32:
         """The mean of the component with the highest density at its own mean, clipped to [-1, 1]: ``(N, A)``."""
         peak = (self._log_weights() - np.log(self.std).sum(-1)).argmax(-1)

@@ -19,7 +19,7 @@ class Reach:
     name = "reach"
     steps = 20
     tolerance_m = 0.025
-    tool_step = ToolStep(length_m=0.04, period_s=0.2, lower=(0.36, -0.25, 0.06), upper=(0.66, 0.25, 0.36))
+    tool_step = ToolStep(length_m=0.04, period_s=0.2, lower=(0.36, -0.25, 0.06), upper=(0.64, 0.25, 0.32))
     camera = Camera(eye=(1.30, 0.35, 0.75), target=(0.47, 0.0, 0.17), fov_deg=40.0)
     has_block = False
 

@@ -61,9 +61,7 @@ def _open_env(task: str) -> None:
 def _collect_shard(work: tuple[Collection, int]) -> int:
     collection, index = work
     assert _env is not None
-    episodes = [
-        explore(_env, np.random.default_rng([collection.seed, index, number])) for number in range(EPISODES_PER_SHARD)
-    ]
+    episodes = [explore(_env, np.random.default_rng([collection.seed, index, number])) for number in range(EPISODES_PER_SHARD)]
     frames, actions, states = (np.stack(arrays) for arrays in zip(*episodes, strict=True))
     ShardWriter(collection.out, index).write(frames, actions, states)
     return index

@@ -1,0 +1,72 @@
+"""Mode by mode, one decision after another: from a picture and a commanded tool point to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arm_model import ToolStep
+from planner_node.assembly import PlannerConfig, build_solver
+from planner_node.guardrails.zone import Zone
+from planner_node.history import History
+from planner_node.plan import Plan, Problem
+from planner_node.solvers.solver import Deadline
+from world_model.protocol import F32, PlanningModel
+
+
+class LatentController:
+    """Receding horizon in latent space: it sees, remembers, plans, and carries the rest of each plan over to the next."""
+
+    def __init__(self, model: PlanningModel, tool_step: ToolStep, config: PlannerConfig) -> None:
+        self.tool_step = tool_step
+        self._model = model
+        self._config = config
+        self._history = History(model.history, tool_step)
+        self._solver = build_solver(model, tool_step, (), config)
+        self._goal: F32 | None = None
+        self._steps = 0
+        self._begun_s: float | None = None
+        self._last: tuple[float, Plan] | None = None
+
+    def start(self, goal: F32, steps: int, zones: Sequence[Zone] = ()) -> None:
+        """Begin an episode towards ``goal (D,)`` that may take ``steps`` actions. The search is seeded anew."""
+        self._solver = build_solver(self._model, self.tool_step, zones, self._config)
+        self._history.clear()
+        self._goal, self._steps, self._begun_s, self._last = goal, steps, None, None
+
+    def see(self, stamp_s: float, latent: F32, tool: NDArray[np.float64]) -> None:
+        """Take in a frame's ``latent (D,)`` and the commanded ``tool (3,) m`` at its time.
+
+        Raises:
+            ValueError: the frame is not newer than the last one, or not finite.
+        """
+        self._history.add(stamp_s, latent, tool)
+        if self._begun_s is None:
+            self._begun_s = stamp_s
+
+    def steps_left(self, stamp_s: float) -> float:
+        """Actions left at ``stamp_s``; 0 when the episode is over."""
+        begun = stamp_s if self._begun_s is None else self._begun_s
+        return max(0.0, self._steps - (stamp_s - begun) / self.tool_step.period_s)
+
+    def plan(self, stamp_s: float, tool: NDArray[np.float64], deadline: Deadline) -> Plan:
+        """The best plan from the newest frame on, with the commanded tool at ``tool (3,) m``.
+
+        Raises:
+            ValueError: nothing was seen yet, or no goal was shown.
+        """
+        if self._goal is None or len(self._history) == 0:
+            raise ValueError("a plan needs a goal picture and at least one frame")
+        problem = Problem(self._history.context(), self._goal, tool, max(self.steps_left(stamp_s), 1.0), self._previous(stamp_s))
+        plan = self._solver.plan(problem, deadline)
+        self._last = (stamp_s, plan)
+        return plan
+
+    def _previous(self, stamp_s: float) -> F32 | None:
+        if self._last is None:
+            return None
+        made_s, plan = self._last
+        gone = round((stamp_s - made_s) / self.tool_step.period_s)
+        return plan.actions[gone:] if 0 <= gone < len(plan.actions) else None

@@ -1,0 +1,29 @@
+"""What a guardrail in the search is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Points checked on each straight step: 4 cm steps are checked every 5 mm.
+_SAMPLES = 8
+
+
+class Guardrail(Protocol):
+    """A margin on the commanded tool path."""
+
+    name: str
+
+    def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Margin in m, ``(...)``, at points ``(..., 3)`` in m in the base frame."""
+        ...
+
+
+def sampled(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points ``(..., H * 8, 3)`` on the straight segments between ``points (..., H+1, 3)``, the first point left out."""
+    shares = (np.arange(_SAMPLES) + 1.0)[:, None] / _SAMPLES
+    start, end = points[..., :-1, None, :], points[..., 1:, None, :]
+    path = start + (end - start) * shares
+    return path.reshape(*points.shape[:-2], -1, 3)

@@ -1,0 +1,26 @@
+"""The box that the tool point must not leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arm_model import ToolStep
+
+_ROUNDING_M = 1e-6
+
+
+@dataclass(frozen=True)
+class WorkspaceGuardrail:
+    """Distance to the nearest face of the task's workspace box."""
+
+    tool_step: ToolStep
+    name: str = "workspace"
+
+    def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Margin in m, ``(...)``; on a face it is 0."""
+        inside = np.minimum(path - np.array(self.tool_step.lower), np.array(self.tool_step.upper) - path)
+        margin: NDArray[np.float64] = inside.min(-1) + _ROUNDING_M
+        return margin

@@ -1,0 +1,146 @@
+"""Search along the actor: candidates start differently and are continued, in imagination, by the actor itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arm_model import ToolStep
+from planner_node.guardrails.guardrail import sampled
+from planner_node.guardrails.zone import ZoneGuardrail
+from planner_node.objective import Objective
+from planner_node.plan import Candidates, Plan, Problem
+from planner_node.solvers.solver import Deadline, chosen
+from world_model.protocol import F32, PlanningModel
+
+_PROJECTIONS = 3
+_BEYOND_M = 1e-3
+
+
+@dataclass(frozen=True)
+class ActorRolloutsConfig:
+    """``samples`` first actions drawn from the actor besides its mode, imagined at most ``horizon`` steps ahead.
+
+    With zones, ``directions`` candidates more hold a random direction for 1 to ``held`` steps before the actor takes over, and the actor's mode is only
+    given up for a candidate that is better by ``override`` (in cost, that is steps).
+    """
+
+    samples: int = 23
+    horizon: int = 16
+    directions: int = 32
+    held: int = 6
+    override: float = 1.0
+
+
+class ActorRollouts:
+    """The default solver: the actor's own future is always among the candidates, so the plan is never worse in its own eyes than the actor alone."""
+
+    def __init__(
+        self,
+        model: PlanningModel,
+        tool_step: ToolStep,
+        objective: Objective,
+        zones: Sequence[ZoneGuardrail],
+        config: ActorRolloutsConfig,
+        rng: np.random.Generator,
+    ) -> None:
+        self._model = model
+        self._tool_step = tool_step
+        self._objective = objective
+        self._zones = zones
+        self._config = config
+        self._rng = rng
+
+    def plan(self, problem: Problem, deadline: Deadline) -> Plan:
+        """Imagine all candidates step by step; at the deadline they are judged as far as they have got."""
+        config = self._config
+        directions = config.directions if self._zones else 0
+        keep_previous = problem.previous is not None and len(problem.previous) > 0 and bool(self._zones)
+        count = 1 + config.samples + directions + int(keep_previous)
+        horizon = max(1, min(config.horizon, int(np.ceil(problem.steps_left))))
+        forced = self._forced(problem, count, directions, keep_previous, horizon)
+        context = problem.context.repeated(count)
+        points = [np.repeat(problem.tool[None], count, axis=0)]
+        actions: list[F32] = []
+        latents: list[F32] = []
+        for step in range(horizon):
+            now = np.ascontiguousarray(context.latents[:, -1])
+            mixture = self._model.propose(now, problem.goal, np.full(count, problem.steps_left - step))
+            action = mixture.mode()
+            if step == 0 and config.samples:
+                drawn = slice(1, 1 + config.samples)
+                action[drawn] = mixture.sample(self._rng)[drawn]
+            held = ~np.isnan(forced[:, step, 0])
+            action[held] = forced[held, step]
+            action = self._kept_out(points[-1], action)
+            imagined = self._model.rollout(context, action[:, None])[:, 0]
+            context = context.extended(action, imagined)
+            actions.append(action)
+            latents.append(imagined)
+            points.append(self._tool_step.advance(points[-1], action))
+            if deadline.passed():
+                break
+        candidates = Candidates(np.stack(actions, axis=1), np.stack(latents, axis=1), np.stack(points, axis=1))
+        scores = self._objective.score(problem, candidates)
+        best = int(scores.ranking()[0])
+        threshold = config.override if self._zones else 0.0
+        if scores.margin[0] >= 0 and scores.cost[0] - scores.cost[best] <= threshold:
+            best = 0
+        return chosen(candidates, scores, best, count, len(actions), deadline)
+
+    def _forced(self, problem: Problem, count: int, directions: int, keep_previous: bool, horizon: int) -> F32:
+        """Actions that some candidates must begin with: ``(N, horizon, A)``, NaN where the actor is free."""
+        config, dim = self._config, self._tool_step.action_dim
+        forced = np.full((count, horizon, dim), np.nan, dtype=np.float32)
+        if directions:
+            way = self._rng.standard_normal((directions, dim))
+            way[:, :2] /= np.linalg.norm(way[:, :2], axis=1, keepdims=True)
+            way[:, 2:] = 0.0
+            way *= self._rng.uniform(0.5, 1.1, (directions, 1))
+            lengths = self._rng.integers(1, config.held + 1, directions)
+            steps = np.arange(horizon)[None, :] < lengths[:, None]
+            rows = slice(1 + config.samples, 1 + config.samples + directions)
+            forced[rows] = np.where(steps[..., None], np.clip(way, -1.0, 1.0)[:, None], np.nan)
+        if keep_previous and problem.previous is not None:
+            kept = problem.previous[:horizon]
+            forced[-1, : len(kept)] = kept
+        return forced
+
+    def _kept_out(self, points: NDArray[np.float64], actions: F32) -> F32:
+        """Actions bent along the zones: as they are where the step is safe, else slid along the edge, else none."""
+        for zone in self._zones:
+            safe = self._safe(zone, points, actions)
+            if safe.all():
+                continue
+            slid = self._slid(zone, points, actions)
+            normal = zone.zone.normal(points)
+            inward = np.minimum((actions[:, :2] * normal).sum(-1, keepdims=True), 0.0)
+            tangent = actions.copy()
+            tangent[:, :2] -= inward * normal
+            stopped = np.zeros_like(actions)
+            use_slid = self._safe(zone, points, slid)
+            use_tangent = self._safe(zone, points, tangent)
+            actions = np.where(safe[:, None], actions, np.where(use_slid[:, None], slid, np.where(use_tangent[:, None], tangent, stopped))).astype(
+                np.float32
+            )
+        return actions
+
+    def _slid(self, zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32) -> F32:
+        """Actions towards the nearest safe point of where they lead."""
+        ends = self._tool_step.advance(points, actions)
+        for _ in range(_PROJECTIONS):
+            lacking = -zone.margins(ends)
+            ends[:, :2] += np.where(lacking > 0, lacking + _BEYOND_M, 0.0)[:, None] * zone.zone.normal(ends)
+        slid = actions.copy()
+        slid[:, :2] = self._tool_step.between(points, ends)[:, :2]
+        return slid
+
+    def _safe(self, zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32) -> NDArray[np.bool_]:
+        ends = self._tool_step.advance(points, actions)
+        path = sampled(np.stack([points, ends], axis=1))
+        here = np.minimum(zone.margins(points), 0.0)
+        safe: NDArray[np.bool_] = (zone.margins(path) >= here[:, None] - 1e-9).all(1)
+        return safe

@@ -1,0 +1,80 @@
+"""Manifests: which starts and goals an evaluation plays, with a fingerprint that says whether two evaluations played the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sim.tasks import Episode, PicturedGoalEnv
+
+_SEED_STRIDE = 100_000
+_SEED_OFFSET = 10_000
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be read or belongs to another task."""
+
+
+@dataclass(frozen=True)
+class EpisodeManifest:
+    """Episodes in order, each with the evaluation seed that it was drawn for."""
+
+    task: str
+    seeds: tuple[int, ...]
+    episodes: tuple[Episode, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all starts and goals."""
+        text = json.dumps([episode.to_json() for episode in self.episodes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def episode_seed(seed: int, index: int) -> int:
+    """The environment seed of episode ``index`` of evaluation seed ``seed``: the same with and without ROS."""
+    return seed * _SEED_STRIDE + _SEED_OFFSET + index
+
+
+def draw_manifest(env: PicturedGoalEnv, seeds: tuple[int, ...], count: int) -> EpisodeManifest:
+    """``count`` episodes for each seed."""
+    episodes = []
+    for seed in seeds:
+        for index in range(count):
+            env.reset(seed=episode_seed(seed, index))
+            assert env.episode is not None
+            episodes.append(env.episode)
+    return EpisodeManifest(env.task.name, seeds, tuple(episodes))
+
+
+def write_manifest(file: Path, manifest: EpisodeManifest) -> None:
+    """Write a manifest with its fingerprint."""
+    content = {
+        "task": manifest.task,
+        "seeds": list(manifest.seeds),
+        "fingerprint": manifest.fingerprint,
+        "episodes": [episode.to_json() for episode in manifest.episodes],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_manifest(file: Path, task: str) -> EpisodeManifest:
+    """Read a manifest back.
+
+    Raises:
+        ManifestError: it cannot be read, its fingerprint is off, or it belongs to another task.
+    """
+    try:
+        content = json.loads(file.read_text())
+        manifest = EpisodeManifest(
+            str(content["task"]), tuple(int(s) for s in content["seeds"]), tuple(Episode.from_json(e) for e in content["episodes"])
+        )
+        if manifest.fingerprint != content["fingerprint"]:
+            raise ManifestError(f"{file}: the episodes are not those of its fingerprint")
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ManifestError(f"{file} is not a manifest of episodes: {error}") from error
+    if manifest.task != task:
+        raise ManifestError(f"{file} is for task '{manifest.task}', not '{task}'")
+    return manifest

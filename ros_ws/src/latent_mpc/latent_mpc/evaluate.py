@@ -1,0 +1,168 @@
+"""Closed-loop evaluation without ROS: fixed starts and goals, the random policy and the oracle beside the planner, every outcome on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latent_mpc.episodes import EpisodeManifest, draw_manifest, read_manifest, write_manifest
+from latent_mpc.intervals import sign_test, wilson95
+from latent_mpc.policies import POLICIES, REFERENCES, make_policy
+from planner_node.assembly import PlannerConfig
+from sim.tasks import Episode, PicturedGoalEnv, make_env
+from world_model.bundle import bundle_sha256, read_manifest as read_bundle_manifest
+from world_model.runtime import OnnxModel
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot be run as asked."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to play: ``episodes`` of ``task`` for each of ``seeds`` with each of ``policies``; a plan may take ``deadline_s``."""
+
+    model: Path
+    task: str
+    episodes: int
+    seeds: tuple[int, ...]
+    policies: tuple[str, ...] = ("planner", *REFERENCES)
+    manifest: Path | None = None
+    workers: int = 1
+    deadline_s: float = 1.0
+    planner: PlannerConfig = dataclasses.field(default_factory=PlannerConfig)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one episode went. ``plan_ms`` are the decision times."""
+
+    policy: str
+    seed: int
+    success: bool
+    start_distance_m: float
+    final_distance_m: float
+    plan_ms: tuple[float, ...]
+
+
+_worker: tuple[Evaluation, PicturedGoalEnv, OnnxModel] | None = None
+
+
+def _open_worker(evaluation: Evaluation) -> None:
+    global _worker  # one simulator and one model per worker process, opened once
+    _worker = (evaluation, make_env(evaluation.task), OnnxModel(evaluation.model))
+
+
+def _play(work: tuple[str, Episode]) -> Outcome:
+    assert _worker is not None
+    evaluation, env, model = _worker
+    return play(work[0], work[1], env, model, evaluation)
+
+
+def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxModel, evaluation: Evaluation) -> Outcome:
+    """One episode with one policy."""
+    planner = dataclasses.replace(evaluation.planner, mode=policy_name) if policy_name not in REFERENCES else evaluation.planner
+    policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed)
+    observation, info = env.reset(options={"episode": episode})
+    start = float(info["distance_m"])
+    policy.start(observation, env.task.steps, ())
+    times = []
+    truncated = False
+    while not truncated:
+        begun = time.perf_counter()
+        action = policy.act(observation)
+        times.append(1e3 * (time.perf_counter() - begun))
+        observation, _, _, truncated, info = env.step(action)
+    return Outcome(policy_name, episode.seed, bool(info["success"]), start, float(info["distance_m"]), tuple(times))
+
+
+def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int, int], None]) -> dict[str, Any]:
+    """Play everything, write each outcome to ``outcomes_file`` (JSON lines) and return the summary of the contract.
+
+    Raises:
+        EvaluationError: an unknown policy, or a bundle that was not trained for the task.
+        ValueError: the task is unknown, or the manifest or the bundle cannot be used.
+    """
+    unknown = set(evaluation.policies) - set(POLICIES)
+    if unknown:
+        raise EvaluationError(f"unknown policy '{sorted(unknown)[0]}'; choose among {', '.join(POLICIES)}")
+    env = make_env(evaluation.task)
+    bundle = read_bundle_manifest(evaluation.model)
+    if evaluation.task not in bundle.tasks:
+        raise EvaluationError(f"{evaluation.model} was trained for {', '.join(bundle.tasks)}, not for {evaluation.task}")
+    manifest = _episodes(evaluation, env)
+    work = [(policy, episode) for policy in evaluation.policies for episode in manifest.episodes]
+    outcomes: list[Outcome] = []
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(evaluation.workers, _open_worker, (evaluation,)) as pool:
+        for outcome in pool.imap(_play, work, chunksize=4):
+            outcomes.append(outcome)
+            report(len(outcomes), len(work))
+    outcomes_file.parent.mkdir(parents=True, exist_ok=True)
+    outcomes_file.write_text("".join(json.dumps(dataclasses.asdict(outcome)) + "\n" for outcome in outcomes))
+    return summarise(evaluation, manifest, outcomes, bundle_sha256(bundle), outcomes_file)
+
+
+def _episodes(evaluation: Evaluation, env: PicturedGoalEnv) -> EpisodeManifest:
+    if evaluation.manifest is not None and evaluation.manifest.is_file():
+        return read_manifest(evaluation.manifest, evaluation.task)
+    manifest = draw_manifest(env, evaluation.seeds, evaluation.episodes)
+    if evaluation.manifest is not None:
+        write_manifest(evaluation.manifest, manifest)
+    return manifest
+
+
+def summarise(evaluation: Evaluation, manifest: EpisodeManifest, outcomes: list[Outcome], sha256: str, outcomes_file: Path) -> dict[str, Any]:
+    """The keys of the contract, with a row for every policy and paired comparisons with the first one."""
+    by_policy = {name: [o for o in outcomes if o.policy == name] for name in evaluation.policies}
+    rows = {name: _row(group) for name, group in by_policy.items()}
+    first = evaluation.policies[0]
+    per_seed_count = len(manifest.episodes) // max(1, len(manifest.seeds))
+    main = by_policy[first]
+    return {
+        "task": evaluation.task,
+        "policy": first,
+        "model": {"name": evaluation.model.name, "sha256": sha256},
+        "manifest": {"fingerprint": manifest.fingerprint, "file": str(evaluation.manifest) if evaluation.manifest else None},
+        "episodes": len(manifest.episodes),
+        "seeds": list(manifest.seeds),
+        **rows[first],
+        "per_seed": [_rate(main[i * per_seed_count : (i + 1) * per_seed_count]) for i in range(len(manifest.seeds))],
+        "random_success_rate": rows["random"]["success_rate"] if "random" in rows else None,
+        "oracle_success_rate": rows["oracle"]["success_rate"] if "oracle" in rows else None,
+        "policies": rows,
+        "paired": {name: _paired(main, group) for name, group in by_policy.items() if name != first},
+        "outcomes": str(outcomes_file),
+    }
+
+
+def _rate(group: list[Outcome]) -> float:
+    return sum(o.success for o in group) / max(1, len(group))
+
+
+def _row(group: list[Outcome]) -> dict[str, Any]:
+    finals = np.array([o.final_distance_m for o in group])
+    times = np.concatenate([o.plan_ms for o in group])
+    return {
+        "success_rate": _rate(group),
+        "ci95": [round(edge, 4) for edge in wilson95(sum(o.success for o in group), len(group))],
+        "final_distance_m": {"median": float(np.median(finals)), "p90": float(np.quantile(finals, 0.9))},
+        "within_m": {f"{limit:.3f}": float((finals <= limit).mean()) for limit in (0.02, 0.025, 0.03, 0.04, 0.05)},
+        "plan_ms": {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99))},
+    }
+
+
+def _paired(main: list[Outcome], other: list[Outcome]) -> dict[str, Any]:
+    better = sum(a.success and not b.success for a, b in zip(main, other, strict=True))
+    worse = sum(b.success and not a.success for a, b in zip(main, other, strict=True))
+    p = sign_test(better, worse)
+    return {"better": better, "worse": worse, "p": 0.0 if math.isnan(p) else p}

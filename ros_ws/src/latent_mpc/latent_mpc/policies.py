@@ -1,0 +1,94 @@
+"""Who decides in a closed loop: the planner and its modes from pictures, and two references, the random policy and the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arm_model import ToolStep
+from planner_node.assembly import MODES, PlannerConfig
+from planner_node.controller import LatentController
+from planner_node.guardrails.zone import Zone
+from planner_node.solvers.solver import Deadline
+from sim.tasks import PicturedGoalEnv
+from world_model.protocol import PlanningModel
+
+REFERENCES = ("random", "oracle")
+POLICIES = (*MODES, *REFERENCES)
+
+
+class Policy(Protocol):
+    """Decides one action at a time."""
+
+    def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
+        """Begin an episode of ``steps`` actions whose goal picture is in ``observation``."""
+        ...
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The next action ``(A,)``."""
+        ...
+
+
+class PlannerPolicy:
+    """The controller of the planner node, without the node."""
+
+    def __init__(self, model: PlanningModel, tool_step: ToolStep, config: PlannerConfig, deadline_s: float) -> None:
+        self._model = model
+        self._deadline_s = deadline_s
+        self._controller = LatentController(model, tool_step, config)
+        self._now_s = 0.0
+
+    def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
+        """Encode the goal picture."""
+        self._now_s = 0.0
+        self._controller.start(self._model.encode(observation["goal"][None])[0], steps, zones)
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Encode, plan, and take the first action of the plan, or none if the plan is not feasible."""
+        tool = observation["tool"].astype(np.float64)
+        self._controller.see(self._now_s, self._model.encode(observation["image"][None])[0], tool)
+        plan = self._controller.plan(self._now_s, tool, Deadline.after(self._deadline_s))
+        self._now_s += self._controller.tool_step.period_s
+        return plan.actions[0] if plan.feasible else np.zeros_like(plan.actions[0])
+
+
+class RandomPolicy:
+    """Uniform actions, seeded."""
+
+    def __init__(self, action_dim: int, seed: int) -> None:
+        self._action_dim = action_dim
+        self._rng = np.random.default_rng(seed)
+
+    def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
+        """Nothing to prepare."""
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Any action."""
+        return self._rng.uniform(-1.0, 1.0, self._action_dim).astype(np.float32)
+
+
+class OraclePolicy:
+    """The scripted teacher, which sees the true state: what the task allows at best."""
+
+    def __init__(self, env: PicturedGoalEnv) -> None:
+        self._env = env
+
+    def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
+        """Nothing to prepare."""
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The teacher's action."""
+        assert self._env.episode is not None
+        return self._env.task.teach(self._env.state(), self._env.episode).astype(np.float32)
+
+
+def make_policy(name: str, env: PicturedGoalEnv, model: PlanningModel, config: PlannerConfig, deadline_s: float, seed: int) -> Policy:
+    """The policy called ``name``, one of ``POLICIES``."""
+    if name == "random":
+        return RandomPolicy(env.task.tool_step.action_dim, seed)
+    if name == "oracle":
+        return OraclePolicy(env)
+    return PlannerPolicy(model, env.task.tool_step, config, deadline_s)

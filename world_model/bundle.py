@@ -1,0 +1,91 @@
+"""A model bundle: a folder of ONNX graphs and weights with a manifest that says what they are. No pickle, anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+GRAPHS = ("encoder.onnx", "rollout.onnx", "heads.onnx", "actor.onnx")
+FILES = (*GRAPHS, "weights.safetensors")
+
+
+class BundleError(ValueError):
+    """A bundle that is missing, damaged or of another kind, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle's files are.
+
+    ``tool_step`` is the meaning of an action (``arm_model.ToolStep`` as a dictionary), ``frame`` the picture ``(h, w, 3)`` that the encoder takes,
+    ``actor_steps`` the range [least, most] of steps left that the actor was trained on, ``sha256`` the hash of each file.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    tool_step: dict[str, Any]
+    frame: tuple[int, int, int]
+    latent_dim: int
+    action_dim: int
+    history: int
+    actor_steps: tuple[int, int]
+    joints: tuple[str, ...]
+    encoder: str
+    normalisation: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    evaluation: list[dict[str, Any]] = field(default_factory=list)
+    sha256: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+def file_sha256(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    """Hash the bundle's files into the manifest and write it, whole or not at all."""
+    content = asdict(manifest)
+    content["sha256"] = {name: file_sha256(directory / name) for name in FILES}
+    partial = directory / f".manifest.json.{os.getpid()}"
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(directory / "manifest.json")
+    return read_manifest(directory)
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """Read and check a bundle's manifest and the hash of every file.
+
+    Raises:
+        BundleError: the folder, the manifest or a file is missing, of another schema version, or its hash is off.
+    """
+    folder = Path(directory)
+    file = folder / "manifest.json"
+    if not file.is_file():
+        raise BundleError(f"{folder} is not a model bundle: it holds no manifest.json")
+    try:
+        content = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{file} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(f"{file}: this software reads schema version {SCHEMA_VERSION}")
+    try:
+        manifest = Manifest(**{key: tuple(value) if key in ("tasks", "frame", "actor_steps", "joints") else value for key, value in content.items()})
+    except TypeError as error:
+        raise BundleError(f"{file}: {error}") from error
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder}: {name} is missing; copy the bundle again")
+        if file_sha256(folder / name) != manifest.sha256.get(name):
+            raise BundleError(f"{folder}: the SHA-256 of {name} is not the one in its manifest; copy the bundle again or export it anew")
+    return manifest
+
+
+def bundle_sha256(manifest: Manifest) -> str:
+    """One hash for the whole bundle: that of its files' hashes in name order."""
+    return hashlib.sha256("".join(manifest.sha256[name] for name in sorted(manifest.sha256)).encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""DINOv2 through transformers: pretrained from a local folder or a hub id, or the same architecture trained here from scratch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Dinov2Config, Dinov2Model
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class EncoderSourceError(ValueError):
+    """No DINOv2 model can be loaded from where the configuration points."""
+
+
+class DinoV2Encoder(nn.Module):
+    """Features are the class token beside a pooled ``grid x grid`` of patch tokens: the class token alone forgets where things are (DINO-WM, section 4)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Dinov2Model, size: int, grid: int, frozen: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.size = size
+        self.grid = grid
+        self.frozen = frozen
+        self.side = size // backbone.config.patch_size
+        self.feature_dim = int(backbone.config.hidden_size) * (1 + grid * grid)
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1))
+        if frozen:
+            backbone.requires_grad_(False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Features ``(B, hidden * (1 + grid^2))`` of ``frames (B, h, w, 3) uint8``."""
+        pictures = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        if frames.shape[1] != self.size or frames.shape[2] != self.size:
+            pictures = functional.interpolate(pictures, size=(self.size, self.size), mode="bilinear", align_corners=False)
+        tokens = self.backbone((pictures - self.mean) / self.std).last_hidden_state
+        patches = tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], -1, self.side, self.side)
+        pooled = functional.avg_pool2d(patches, self.side // self.grid)
+        return torch.cat([tokens[:, 0], pooled.flatten(1)], dim=1)
+
+
+def pretrained_dinov2(source: str, size: int, grid: int, frozen: bool) -> DinoV2Encoder:
+    """DINOv2 from a local folder or a hub id.
+
+    Raises:
+        EncoderSourceError: there is nothing to load, or it is another kind of model.
+    """
+    try:
+        backbone = Dinov2Model.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise EncoderSourceError(f"cannot load DINOv2 from '{source}': {str(error).splitlines()[0]}") from error
+    patch = int(backbone.config.patch_size)
+    if size % patch or (size // patch) % grid:
+        raise EncoderSourceError(f"picture size {size} must be a multiple of the patch size {patch}, and the patch grid a multiple of {grid}")
+    return DinoV2Encoder(backbone, size, grid, frozen)
+
+
+def scratch_dinov2(size: int, patch: int, width: int, depth: int, heads: int, grid: int) -> DinoV2Encoder:
+    """The DINOv2 architecture with random weights, to be trained here."""
+    config = Dinov2Config(
+        image_size=size, patch_size=patch, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, mlp_ratio=4, drop_path_rate=0.0
+    )
+    return DinoV2Encoder(Dinov2Model(config), size, grid, frozen=False)

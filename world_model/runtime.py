@@ -1,0 +1,94 @@
+"""A bundle run by ONNX Runtime: neither torch nor transformers is imported here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from world_model.bundle import BundleError, read_manifest
+from world_model.protocol import F32, ActionMixture, Context
+
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def _has_gpu() -> bool:
+    return os.path.exists("/dev/nvidia0") or os.path.exists("/dev/nvhost-gpu")
+
+
+class OnnxModel:
+    """A ``PlanningModel`` loaded from a bundle folder.
+
+    Args:
+        directory: the bundle.
+        threads: intra-operator threads of each session. Several processes share the cores, so one is the default and none of them spins.
+
+    Raises:
+        BundleError: the bundle is damaged, or a graph's shapes are not those of its manifest.
+    """
+
+    def __init__(self, directory: str | Path, threads: int = 1) -> None:
+        folder = Path(directory)
+        self.manifest = read_manifest(folder)
+        self.history = self.manifest.history
+        self.latent_dim = self.manifest.latent_dim
+        self.action_dim = self.manifest.action_dim
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = [name for name in _PROVIDERS if _has_gpu() or name == "CPUExecutionProvider"]
+        self.providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        self._encoder, self._rollout, self._heads, self._actor = (
+            onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=self.providers)
+            for name in ("encoder", "rollout", "heads", "actor")
+        )
+        self._check(folder)
+
+    def _check(self, folder: Path) -> None:
+        expected = {
+            "encoder": (self._encoder, {"frames": self.manifest.frame, "latents": (self.latent_dim,)}),
+            "rollout": (self._rollout, {"latents": (self.history, self.latent_dim), "past_actions": (self.history - 1, self.action_dim)}),
+            "heads": (self._heads, {"latents": (self.latent_dim,), "goal": (self.latent_dim,)}),
+            "actor": (self._actor, {"latents": (self.latent_dim,), "goal": (self.latent_dim,)}),
+        }
+        for name, (session, shapes) in expected.items():
+            found: dict[str, Any] = {value.name: tuple(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
+            for key, tail in shapes.items():
+                if key not in found or found[key][-len(tail) :] != tuple(tail):
+                    raise BundleError(f"{folder}/{name}.onnx: '{key}' has shape {found.get(key)}, the manifest says (*, {', '.join(map(str, tail))})")
+
+    def encode(self, frames: NDArray[np.uint8]) -> F32:
+        """Latents ``(B, D)`` of frames ``(B, h, w, 3) uint8``.
+
+        Raises:
+            ValueError: the frames have another shape or type than the bundle's.
+        """
+        if frames.dtype != np.uint8 or frames.shape[1:] != self.manifest.frame:
+            height, width, channels = self.manifest.frame
+            raise ValueError(f"the model takes {width} x {height} x {channels} uint8 pictures, not {frames.shape[1:]} {frames.dtype}")
+        result: F32 = self._encoder.run(None, {"frames": frames})[0]
+        return result
+
+    def rollout(self, context: Context, actions: F32) -> F32:
+        """Imagined latents ``(N, H, D)`` after each of ``actions (N, H, A)``."""
+        feed = {"latents": context.latents, "past_actions": context.actions, "actions": actions}
+        result: F32 = self._rollout.run(None, feed)[0]
+        return result
+
+    def distance(self, latents: F32, goal: F32) -> F32:
+        """Temporal distance in steps ``(N,)`` from ``latents (N, D)`` to ``goal (D,)``."""
+        result: F32 = self._heads.run(None, {"latents": latents, "goal": goal})[0]
+        return result
+
+    def propose(self, latents: F32, goal: F32, steps_left: NDArray[np.floating]) -> ActionMixture:
+        """The actor's action distributions for ``latents (N, D)``; ``steps_left (N,)`` is clipped to the range that it was trained on."""
+        least, most = self.manifest.actor_steps
+        steps = np.clip(steps_left, least, most).astype(np.float32)
+        logits, mean, std = self._actor.run(None, {"latents": latents, "goal": goal, "steps_left": steps})
+        return ActionMixture(logits, mean, std)
