@@ -43,13 +43,13 @@ def _die_with_parent() -> None:
 
 
 class NodeProcess:
-    """A node as a process of its own, in the domain of the test process."""
+    """Python with ``arguments`` as a process of its own, in the domain of the test process."""
 
-    def __init__(self, module: str, arguments: tuple[str, ...], log: Path) -> None:
+    def __init__(self, arguments: tuple[str, ...], log: Path) -> None:
         self.log = log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, *arguments],
                 cwd=REPOSITORY,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 stdout=output,
@@ -79,8 +79,8 @@ def start_node(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
     started: list[NodeProcess] = []
 
     def start(module: str, *ros_arguments: str) -> NodeProcess:
-        arguments = ("--ros-args", *ros_arguments) if ros_arguments else ()
-        node = NodeProcess(module, arguments, tmp_path / f"{module}-{len(started)}.log")
+        arguments = ("-m", module, *(("--ros-args", *ros_arguments) if ros_arguments else ()))
+        node = NodeProcess(arguments, tmp_path / f"{module}-{len(started)}.log")
         started.append(node)
         return node
 

@@ -1,0 +1,275 @@
+"""What the guardrail does in each cycle: arm, hold, track, brake, stop. No ROS, no clock: time comes in as arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner_node.grid import stamp_of_slot
+from planner_node.plan_gate import Plan, PlanGate
+from planner_node.shield import Braking, Motion, Shield, ShieldError
+
+
+class GuardError(ValueError):
+    """A request that the guard refuses in its state, with the reason in one line."""
+
+
+class State(Enum):
+    """What the guard is doing; the value is what ``/guardrail/status`` says."""
+
+    DISARMED = "DISARMED"
+    HOLDING = "HOLDING"
+    TRACKING = "TRACKING"
+    BRAKING = "BRAKING"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """How much the guard puts up with.
+
+    - ``joint_timeout_s``: silence of the joint states after which it brakes.
+    - ``tracking_tolerance_rad``, ``tracking_cycles``: measured joints that far from their command, for that many cycles in a row, mean a stop.
+    - ``arm_velocity``: rad/s below which an arm counts as standing, so that the guard may arm.
+    - ``arm_timeout_s``: how long an arm request waits for a joint state.
+    - ``missed_after_s``: time between two cycles above which the later one counts as missed.
+    - ``auto_arm``: arm without being asked.
+    """
+
+    joint_timeout_s: float = 0.06
+    tracking_tolerance_rad: float = 0.15
+    tracking_cycles: int = 10
+    arm_velocity: float = 0.05
+    missed_after_s: float = 0.02
+    arm_timeout_s: float = 0.5
+    auto_arm: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to send in one cycle: ``braking`` sampled from slot ``slot + 1`` on, reached from ``start``, where the arm is at ``slot``.
+
+    ``new_plan_stamp_ns`` is the stamp of a plan that takes effect with this command, None when the plan is not new or there is none.
+    """
+
+    slot: int
+    start: Motion
+    braking: Braking
+    new_plan_stamp_ns: int | None = None
+
+
+@dataclass
+class Counts:
+    """What happened since the start, for the status."""
+
+    cycles: int = 0
+    interventions: int = 0
+    missed_cycles: int = 0
+    stops: int = 0
+    brakings: int = 0
+
+
+class Guard:
+    """The state machine between plans and joints.
+
+    The arm is where the last published braking trajectory says, because a controller that hears nothing follows it: a cycle in slot ``n`` starts
+    from the sample of that trajectory for slot ``n``, however late it comes, and publishes its successor from slot ``n + 1`` on.
+    """
+
+    def __init__(self, config: GuardConfig, shield: Shield, gate: PlanGate) -> None:
+        self.config = config
+        self.counts = Counts()
+        self.state = State.DISARMED
+        self.reason = "not armed"
+        self._shield = shield
+        self._gate = gate
+        self._published: Braking | None = None
+        self._slot: int | None = None
+        self._ending: State | None = None
+        self._arm_deadline_s: float | None = None
+        self.obstacle = ""
+        self._measured: NDArray[np.float64] | None = None
+        self._measured_s = -np.inf
+        self._measured_stamp_ns = 0
+        self._cycle_s: float | None = None
+        self._far_cycles = 0
+        self._plan_in_effect: Plan | None = None
+
+    @property
+    def arming(self) -> bool:
+        """Whether an arm request waits for the next joint state."""
+        return self._arm_deadline_s is not None
+
+    def arm(self, steady_s: float) -> None:
+        """Ask to arm: done by the next joint state, so that what was measured before a reset of the arm is never used.
+
+        Raises:
+            GuardError: the guard is not DISARMED, or something forbids motion.
+        """
+        if self.state is not State.DISARMED:
+            raise GuardError(f"cannot arm while {self.state.value}")
+        if self.obstacle:
+            raise GuardError(f"cannot arm: {self.obstacle}")
+        self._arm_deadline_s = steady_s + self.config.arm_timeout_s
+
+    def stop(self, reason: str) -> None:
+        """Brake to rest and latch. While disarmed there is nothing to brake, but it latches all the same."""
+        self._latch(State.STOPPED, reason)
+
+    def reset(self) -> None:
+        """Release the latch of a stopped guard; it is then DISARMED.
+
+        Raises:
+            GuardError: the arm still brakes, or is in operation.
+        """
+        if self.state is State.DISARMED:
+            return
+        if self.state is not State.STOPPED:
+            raise GuardError(f"cannot reset while {self.state.value}")
+        self.state = State.DISARMED
+        self.reason = "not armed"
+
+    def disarm(self, reason: str) -> None:
+        """Fall silent at once: nothing that is computed would be sent. The arm follows the braking trajectory that it has."""
+        if self._stopping:
+            self.state = State.STOPPED
+        else:
+            self.state = State.DISARMED
+            self.reason = reason
+        self._published = self._slot = self._ending = self._arm_deadline_s = None
+        self._gate.clear()
+
+    def forbid(self, reason: str) -> None:
+        """Hold, after braking, for as long as ``reason`` is not empty."""
+        self.obstacle = reason
+
+    def clock_jumped(self, slots: int) -> None:
+        """ROS time was set by ``slots`` slots: what was planned in the old time is void. Brake, then disarm."""
+        if self._slot is not None:
+            self._slot += slots
+        self._gate.clear()
+        self._latch(State.DISARMED, "ROS time jumped")
+
+    def measured(self, position: NDArray[np.float64], velocity: NDArray[np.float64] | None, stamp_ns: int, steady_s: float) -> None:
+        """Take in joints ``position (J,) rad`` and ``velocity (J,) rad/s`` measured at ``stamp_ns``, received at ``steady_s``.
+
+        A repeated stamp is a driver that repeats itself, not a measurement; 0 means that the driver does not stamp.
+        """
+        if stamp_ns != 0 and stamp_ns == self._measured_stamp_ns:
+            return
+        self._measured, self._measured_s, self._measured_stamp_ns = position, steady_s, stamp_ns
+        if self.arming:
+            self._arm_at(position, velocity, stamp_ns)
+
+    def cycle(self, slot: int, steady_s: float) -> Command | None:
+        """The command of one cycle in ``slot`` of the grid, or None when there is nothing to send."""
+        self._count_missed(steady_s)
+        if self._arm_deadline_s is not None and steady_s > self._arm_deadline_s:
+            self._arm_deadline_s = None
+            self.reason = "no joint state to arm at"
+        if self.config.auto_arm and self.state is State.DISARMED and not self.arming and not self.obstacle:
+            self.arm(steady_s)
+        published, first = self._published, self._slot is None
+        elapsed = 1 if self._slot is None else slot - self._slot
+        if published is None or elapsed < 1:
+            return None
+        start = published.motion(elapsed - 1)
+        self._check_tracking(start, steady_s)
+        obstacle = self._why_not_to_move(steady_s)
+        # The first command after arming repeats the measured joints, whatever a plan says.
+        target = None if obstacle or first else self._gate.target(stamp_of_slot(slot + 1), steady_s)
+        new_plan_stamp_ns = None
+        if target is not None:
+            braking = self._follow(published, elapsed, target)
+            new_plan_stamp_ns = self._new_plan_stamp_ns()
+        else:
+            braking = self._brake(published, elapsed, obstacle)
+        self._slot, self._published = slot, braking
+        self.counts.cycles += 1
+        if self.state is self._ending:
+            self._published = self._slot = self._ending = None
+        return Command(slot, start, braking, new_plan_stamp_ns)
+
+    def _follow(self, published: Braking, elapsed: int, target: Motion) -> Braking:
+        step = self._shield.follow(published, elapsed, target)
+        self.state = State.TRACKING
+        self.reason = step.reason
+        self.counts.interventions += step.intervened
+        return step.braking
+
+    def _brake(self, published: Braking, elapsed: int, obstacle: str) -> Braking:
+        braking = self._shield.brake(published, elapsed)
+        reason = obstacle or self._gate.expired
+        if braking.at_rest and published.after(elapsed - 1).at_rest:
+            # At rest at both ends of the cycle, so that a velocity controller has heard a zero before the guard falls silent.
+            self.state = self._ending or State.HOLDING
+        elif self.state is not State.BRAKING:
+            self.counts.brakings += 1
+            self.state = State.BRAKING
+        self.reason = reason
+        return braking
+
+    def _new_plan_stamp_ns(self) -> int | None:
+        plan = self._gate.plan
+        if plan is None or plan is self._plan_in_effect:
+            return None
+        self._plan_in_effect = plan
+        return plan.stamp_ns
+
+    @property
+    def _stopping(self) -> bool:
+        return State.STOPPED in (self._ending, self.state)
+
+    def _latch(self, ending: State, reason: str) -> None:
+        """Brake to rest, then stay in ``ending``. The first reason for a stop is the one that is kept."""
+        self._arm_deadline_s = None
+        if self._stopping:
+            return
+        self.reason = reason
+        self.counts.stops += ending is State.STOPPED
+        if self._published is None:
+            self.state = ending
+        else:
+            self._ending = ending
+
+    def _arm_at(self, position: NDArray[np.float64], velocity: NDArray[np.float64] | None, stamp_ns: int) -> None:
+        self._arm_deadline_s = None
+        if velocity is not None and float(np.abs(velocity).max()) > self.config.arm_velocity:
+            self.reason = f"cannot arm: the arm moves at {float(np.abs(velocity).max()):.3f} rad/s"
+            return
+        try:
+            self._published = self._shield.hold(position)
+        except ShieldError as error:
+            self.reason = f"cannot arm: {error}"
+            return
+        self._slot = self._ending = None
+        # A plan made from a frame that shows the arm before it was armed, perhaps elsewhere, must not move it.
+        self._gate.clear(since_ns=stamp_ns)
+        self._far_cycles = 0
+        self.state = State.HOLDING
+        self.reason = ""
+
+    def _why_not_to_move(self, steady_s: float) -> str:
+        if self._ending is not None:
+            return self.reason
+        if steady_s - self._measured_s > self.config.joint_timeout_s:
+            return f"no joint states for {1e3 * self.config.joint_timeout_s:.0f} ms"
+        return self.obstacle
+
+    def _check_tracking(self, commanded: Motion, steady_s: float) -> None:
+        if self._measured is None or self._ending is not None or steady_s - self._measured_s > self.config.joint_timeout_s:
+            return
+        error = np.abs(self._measured - commanded.position)
+        self._far_cycles = self._far_cycles + 1 if error.max() > self.config.tracking_tolerance_rad else 0
+        if self._far_cycles >= self.config.tracking_cycles:
+            joint = int(np.argmax(error))
+            self._far_cycles = 0
+            self.stop(f"joint '{self._shield.limits.names[joint]}' is {error[joint]:.3f} rad away from its command")
+
+    def _count_missed(self, steady_s: float) -> None:
+        if self._cycle_s is not None and self._published is not None and steady_s - self._cycle_s > self.config.missed_after_s:
+            self.counts.missed_cycles += 1
+        self._cycle_s = steady_s

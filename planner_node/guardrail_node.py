@@ -1,0 +1,266 @@
+"""The guardrail as a process: ``python -m planner_node.guardrail_node --ros-args --params-file launch/config/guardrail.yaml``.
+
+Wiring only: what is decided lies in :mod:`planner_node.guard`, what may be emitted in :mod:`planner_node.shield`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from rclpy.timer import Timer
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from arm_model import load_arm
+from planner_node.grid import CYCLE_NS, Grid, stamp_of_slot
+from planner_node.guard import Command, Guard, GuardConfig, GuardError, State
+from planner_node.plan_gate import Plan, PlanGate, PlanGateConfig, PlanRejectedError
+from planner_node.shield import Shield, ShieldConfig
+from ros_bridge import diagnostics, qos
+from ros_bridge.joints import JointError, Trajectory, read_joint_state, read_trajectory, trajectory_message
+from ros_bridge.parameters import declare, parameter
+from ros_bridge.process import autostart, run_node
+from ros_bridge.stamps import now_ns
+
+TRAJECTORY_TOPIC = "/joint_trajectory_controller/joint_trajectory"
+VELOCITY_TOPIC = "/forward_velocity_controller/commands"
+_S = 1e-9
+_CYCLE_S = CYCLE_NS * _S
+
+
+@dataclass(frozen=True)
+class GuardrailParameters:
+    """Parameters of the guardrail node; all are fixed at its start."""
+
+    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
+    output: str = parameter("trajectory", "which controller is commanded", choices=("trajectory", "velocity"))
+    autostart: bool = parameter(True, "configure and activate without being asked")
+    auto_arm: bool = parameter(False, "arm without being asked, as soon as joint states arrive and the arm stands")
+    position_margin: float = parameter(0.02, "rad kept from both ends of every joint", at_least=0.0, at_most=1.0)
+    velocity_scale: float = parameter(0.5, "share of the URDF's velocity limits that may be used", at_least=0.01, at_most=1.0)
+    acceleration_scale: float = parameter(0.9, "share of the URDF's acceleration limits that may be used", at_least=0.01, at_most=1.0)
+    jerk_scale: float = parameter(0.5, "share of the URDF's jerk limits that may be used", at_least=0.01, at_most=1.0)
+    plan_timeout_s: float = parameter(0.35, "s after its reception that a plan is followed", at_least=0.02, at_most=10.0)
+    frame_timeout_s: float = parameter(0.3, "s of age at which a frame is too old to plan from", at_least=0.02, at_most=10.0)
+    joint_timeout_s: float = parameter(0.06, "s without joint states before the arm brakes", at_least=0.02, at_most=1.0)
+    tracking_tolerance_rad: float = parameter(0.15, "rad between command and measurement that is too much", at_least=0.001, at_most=3.0)
+    tracking_cycles: int = parameter(10, "cycles in a row of too much tracking error before a stop", at_least=1, at_most=1000)
+
+
+class GuardrailNode(LifecycleNode):
+    """Streams shielded commands at 100 Hz while active and armed."""
+
+    def __init__(self) -> None:
+        super().__init__("guardrail_node")
+        self.parameters = declare(self, GuardrailParameters)
+        p = self.parameters
+        arm = load_arm(p.robot)
+        self._joints = arm.joints
+        limits = arm.limits.scaled(p.velocity_scale, p.acceleration_scale, p.jerk_scale, margin=p.position_margin)
+        self._gate = PlanGate(PlanGateConfig(plan_timeout_s=p.plan_timeout_s, frame_timeout_s=p.frame_timeout_s))
+        config = GuardConfig(
+            joint_timeout_s=p.joint_timeout_s,
+            tracking_tolerance_rad=p.tracking_tolerance_rad,
+            tracking_cycles=p.tracking_cycles,
+            auto_arm=p.auto_arm,
+        )
+        self._guard = Guard(config, Shield(ShieldConfig(limits, _CYCLE_S)), self._gate)
+        self._grid = Grid(time.monotonic_ns(), now_ns(self))
+        self._frame_to_command = diagnostics.Latencies()
+        self._cycle_ms = diagnostics.Latencies()
+        self._joint_errors = 0
+        self._arm_requests: list[Future] = []
+        self._stop_requests: list[Future] = []
+        self._cycle_timer: Timer | None = None
+
+        if p.output == "velocity":
+            self._commands = self.create_lifecycle_publisher(Float64MultiArray, VELOCITY_TOPIC, qos.COMMAND)
+        else:
+            self._commands = self.create_lifecycle_publisher(JointTrajectory, TRAJECTORY_TOPIC, qos.COMMAND)
+        self._status_publisher = self.create_publisher(DiagnosticStatus, "/guardrail/status", qos.STATUS)
+        self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status()])
+        self.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
+        self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
+        self.create_service(Trigger, "~/arm", self._on_arm)
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.1, self._watch, clock=self._steady)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the cycle in phase with the 10 ms grid of ROS time."""
+        time.sleep((CYCLE_NS - now_ns(self) % CYCLE_NS) * _S)
+        self._grid = Grid(time.monotonic_ns(), now_ns(self))
+        self._cycle_timer = self.create_timer(_CYCLE_S, self._cycle, clock=self._steady)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Disarm; the arm follows the braking trajectory that it has."""
+        self._halt()
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Disarm for good."""
+        self._halt()
+        return super().on_shutdown(state)
+
+    def _halt(self) -> None:
+        if self._cycle_timer is not None:
+            self.destroy_timer(self._cycle_timer)
+            self._cycle_timer = None
+        self._guard.disarm("not active")
+        self._answer_requests()
+
+    def _on_plan(self, msg: JointTrajectory) -> None:
+        try:
+            trajectory = read_trajectory(msg, self._joints)
+            plan = Plan(trajectory.stamp_ns, trajectory.times, trajectory.positions, trajectory.velocities)
+        except (JointError, PlanRejectedError) as error:
+            self._log_rejection(self._gate.reject(str(error)))
+            return
+        try:
+            self._gate.offer(plan, now_ns(self), time.monotonic())
+        except PlanRejectedError as error:
+            self._log_rejection(error)
+
+    def _on_joint_state(self, msg: JointState) -> None:
+        try:
+            reading = read_joint_state(msg, self._joints)
+        except JointError as error:
+            self._joint_errors += 1
+            self.get_logger().warning(f"joint state refused: {error}", throttle_duration_sec=1.0)
+            return
+        self._guard.measured(reading.position, reading.velocity, reading.stamp_ns, time.monotonic())
+        self._answer_requests()
+
+    def _cycle(self) -> None:
+        steady_ns, ros_ns = time.monotonic_ns(), now_ns(self)
+        jump = self._grid.follow(steady_ns, ros_ns)
+        if jump:
+            self._guard.clock_jumped(jump)
+        command = self._guard.cycle(self._grid.slot(steady_ns), steady_ns * _S)
+        if command is not None:
+            self._commands.publish(self._message(command))
+            self._cycle_ms.add((time.monotonic_ns() - steady_ns) * 1e-6)
+            if command.new_plan_stamp_ns is not None:
+                self._frame_to_command.add((now_ns(self) - command.new_plan_stamp_ns) * 1e-6)
+        self._answer_requests()
+
+    def _message(self, command: Command) -> JointTrajectory | Float64MultiArray:
+        braking = command.braking
+        if self.parameters.output == "velocity":
+            # The mean over the cycle: a controller that integrates it arrives where the set point is.
+            return Float64MultiArray(data=((braking.positions[0] - command.start.position) / _CYCLE_S).tolist())
+        times: NDArray[np.float64] = _CYCLE_S * np.arange(1, len(braking.positions) + 1, dtype=np.float64)
+        trajectory = Trajectory(stamp_of_slot(command.slot), times, braking.positions, braking.velocities, braking.accelerations)
+        return trajectory_message(trajectory, self._joints)
+
+    async def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Arm at the next joint state, and answer when that is done."""
+        if self._cycle_timer is None:
+            response.message = "cannot arm: not active"
+            return response
+        try:
+            self._guard.arm(time.monotonic())
+        except GuardError as error:
+            response.message = str(error)
+            return response
+        await self._until(self._arm_requests)
+        response.success = self._guard.state not in (State.DISARMED, State.STOPPED)
+        response.message = self._guard.reason
+        return response
+
+    async def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Brake at once and latch; answer when the arm is at rest."""
+        self._guard.stop("stop requested")
+        if self._guard.state is not State.STOPPED:
+            await self._until(self._stop_requests)
+        response.success = True
+        response.message = self._guard.state.value
+        return response
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self._guard.reset()
+            response.success = True
+        except GuardError as error:
+            response.message = str(error)
+        return response
+
+    async def _until(self, requests: list[Future]) -> None:
+        done = Future()
+        requests.append(done)
+        await done
+
+    def _answer_requests(self) -> None:
+        answered = [] if self._guard.arming else self._arm_requests
+        if self._guard.state is State.STOPPED:
+            answered = answered + self._stop_requests
+        for done in answered:
+            done.set_result(None)
+        self._arm_requests = [done for done in self._arm_requests if not done.done()]
+        self._stop_requests = [done for done in self._stop_requests if not done.done()]
+
+    def _watch(self) -> None:
+        """Publish the status, and look out for somebody else who commands the arm."""
+        topic = self._commands.topic_name
+        others = self.count_publishers(topic) - 1
+        self._guard.forbid(f"{others} other publisher(s) on {topic}" if others > 0 else "")
+        self._status_publisher.publish(self._status())
+
+    def _status(self) -> DiagnosticStatus:
+        guard, counts = self._guard, self._guard.counts
+        level = diagnostics.OK
+        if guard.state in (State.DISARMED, State.BRAKING):
+            level = diagnostics.WARN
+        if guard.state is State.STOPPED or guard.obstacle:
+            level = diagnostics.ERROR
+        values: dict[str, diagnostics.Value] = {
+            "cycles": counts.cycles,
+            "interventions": counts.interventions,
+            "missed_cycles": counts.missed_cycles,
+            "stops": counts.stops,
+            "rejected_plans": self._gate.rejected,
+            "reason": guard.reason,
+            "frame_to_command_ms_p50": self._frame_to_command.p50,
+            "frame_to_command_ms_p99": self._frame_to_command.p99,
+            "brakings": counts.brakings,
+            "last_rejection": self._gate.last_rejection,
+            "rejected_joint_states": self._joint_errors,
+            "cycle_ms_p50": self._cycle_ms.p50,
+            "cycle_ms_p99": self._cycle_ms.p99,
+        }
+        return diagnostics.status(self.get_name(), guard.state.value, values, level)
+
+    def _log_rejection(self, error: PlanRejectedError) -> None:
+        self.get_logger().warning(f"plan rejected: {error}", throttle_duration_sec=1.0)
+
+
+def _start() -> GuardrailNode:
+    node = GuardrailNode()
+    if node.parameters.autostart:
+        autostart(node)
+    # A full collection takes longer than a cycle; what is there now stays there.
+    gc.collect()
+    gc.freeze()
+    return node
+
+
+def main() -> int:
+    """Run the node; return the exit status of the process."""
+    return run_node(_start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
