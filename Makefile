@@ -40,7 +40,7 @@ bench: $(RUN)
 # Collects, trains and exports one task's model from nothing: data/<task>, then runs/<task>, then models/<task>.
 models: STEPS ?= 200000
 models: WORKERS ?= 2
-models: CONFIG ?= launch/config/train_$(TASK).yaml
+models: CONFIG ?= world_model/configs/$(TASK).yaml
 models: $(DEV)
 	$(BIN)/latent-mpc collect --task $(TASK) --steps $(STEPS) --workers $(WORKERS) --out data/$(TASK)
 	$(BIN)/latent-mpc train --config $(CONFIG) --data data/$(TASK) --out runs/$(TASK)

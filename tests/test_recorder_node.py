@@ -15,6 +15,7 @@ from latent_mpc.bag import pixels, read_messages, read_topics
 
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
@@ -85,8 +86,6 @@ def test_what_does_not_fit_the_queue_is_dropped_and_counted(tmp_path, node, star
     heard_by_recorder(camera)
     for _ in range(5):
         camera.publish(array_to_image(np.zeros((64, 64, 3), np.uint8), Header()))
-    from rclpy.executors import SingleThreadedExecutor
-
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 
@@ -143,4 +142,5 @@ def test_a_full_disk_ends_the_recorder_and_is_said(tmp_path, node):
         process.kill()
     lines = process.communicate()[1].splitlines()
     assert process.returncode == 2
+    assert not (tmp_path / "bag" / "metadata.yaml").exists(), "an incomplete bag must not look complete"
     assert lines == [f"cannot write bag {tmp_path / 'bag'}: File too large; it is incomplete"]

@@ -122,10 +122,12 @@ class BagWriter:
                     self._fail(error)
             with self._lock:
                 self._waiting_bytes -= len(sample.data)
-        try:
-            self._writer.close()
-        except (OSError, WriterError) as error:
-            self._fail(error)
+        # Without metadata.yaml nobody takes an incomplete bag for a complete one.
+        if self.failure is None:
+            try:
+                self._writer.close()
+            except (OSError, WriterError) as error:
+                self._fail(error)
 
     def _write(self, sample: _Sample) -> None:
         if sample.topic not in self._connections:

@@ -1,0 +1,138 @@
+"""What a newcomer and colcon install is what the repository holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import setuptools
+from catkin_pkg.package import parse_package
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COLCON_PACKAGE = REPOSITORY / "ros_ws/src/latent_mpc"
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+REQUIREMENTS = sorted(REPOSITORY.glob("requirements*.txt"))
+
+
+def requirements(path):
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-r "))]
+
+
+@pytest.fixture(scope="module")
+def colcon_setup():
+    """The arguments of setup.py's call, made where colcon makes it."""
+    arguments = {}
+    before, original = Path.cwd(), setuptools.setup
+    setuptools.setup = lambda **given: arguments.update(given)
+    os.chdir(COLCON_PACKAGE)
+    try:
+        exec(compile(Path("setup.py").read_text(), "setup.py", "exec"), {"__name__": "__main__"})
+    finally:
+        os.chdir(before)
+        setuptools.setup = original
+    return arguments
+
+
+def test_package_xml_is_valid_and_says_what_pyproject_says():
+    package = parse_package(str(COLCON_PACKAGE / "package.xml"))  # raises on anything that colcon would silently stumble over
+    package.validate()
+    assert package.name == "latent_mpc"
+    assert package.version == PYPROJECT["project"]["version"]
+    assert package.description == PYPROJECT["project"]["description"]
+    assert package.get_build_type() == "ament_python"
+
+
+def test_package_xml_names_every_ros_package_that_the_code_imports():
+    named = {dependency.name for dependency in parse_package(str(COLCON_PACKAGE / "package.xml")).exec_depends}
+    imported = set()
+    for folder in {name.split(".")[0] for name in PYPROJECT["tool"]["setuptools"]["packages"]}:
+        for file in (COLCON_PACKAGE / folder if folder == "latent_mpc" else REPOSITORY / folder).rglob("*.py"):
+            imported |= set(
+                re.findall(
+                    r"^\s*(?:from|import) (rclpy|launch|launch_ros|\w+_msgs|\w+_srvs|builtin_interfaces|rcl_interfaces)\b", file.read_text(), re.M
+                )
+            )
+    assert imported <= named
+
+
+def test_every_executable_has_a_module_with_a_main(colcon_setup):
+    scripts = colcon_setup["entry_points"]["console_scripts"]
+    assert {script.split(" = ")[0] for script in scripts} == {"sim_node", "perception_node", "planner_node", "guardrail_node", "recorder_node"}
+    for script in scripts:
+        module, function = script.split(" = ")[1].split(":")
+        spec = importlib.util.find_spec(module)
+        assert spec is not None and spec.origin is not None, f"{module} does not exist"
+        assert re.search(rf"^def {function}\(", Path(spec.origin).read_text(), re.M), f"{module} has no {function}()"
+
+
+def test_executables_go_where_ros2_run_looks():
+    assert "install_scripts=$base/lib/latent_mpc" in (COLCON_PACKAGE / "setup.cfg").read_text()
+
+
+def test_both_installations_hold_every_package(colcon_setup):
+    listed = set(PYPROJECT["tool"]["setuptools"]["packages"])
+    assert set(colcon_setup["packages"]) == listed
+    roots = {name.split(".")[0] for name in listed} - {"latent_mpc"}
+    existing = {str(path.parent.relative_to(REPOSITORY)).replace("/", ".") for root in roots for path in (REPOSITORY / root).rglob("__init__.py")}
+    assert listed == existing | {"latent_mpc"}
+
+
+def test_colcon_installs_marker_launch_files_and_configuration(colcon_setup):
+    data = dict(colcon_setup["data_files"])
+    assert data["share/ament_index/resource_index/packages"] == ["resource/latent_mpc"]
+    for folder, pattern in (("launch", "launch/*.launch.py"), ("config", "launch/config/*.yaml")):
+        installed = {Path(file).name for file in data[f"share/latent_mpc/{folder}"]}
+        assert installed == {path.name for path in REPOSITORY.glob(pattern)}
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.name)
+def test_every_requirement_is_pinned(path):
+    for requirement in requirements(path):
+        assert re.fullmatch(r"==[\w.+]+", str(requirement.specifier)), f"{path.name}: {requirement}"
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12"])
+def test_every_python_gets_one_version_of_everything(version):
+    found = {}
+    environment = {"python_version": version, "python_full_version": f"{version}.9", "sys_platform": "linux", "platform_machine": "x86_64"}
+    for path in REQUIREMENTS:
+        for requirement in requirements(path):
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                pins = found.setdefault(canonicalize_name(requirement.name), set())
+                pins.add(str(requirement.specifier))
+    assert {name: pins for name, pins in found.items() if len(pins) != 1} == {}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    declared = [*PYPROJECT["project"]["dependencies"], *extras["ros"], *extras["train"], *extras["dev"]]
+    wanted = [Requirement(text) for text in declared]
+    missing = {canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate(environment)} - found.keys()
+    assert missing == set()
+
+
+def test_running_needs_no_training_library():
+    names = {requirement.name for requirement in requirements(REPOSITORY / "requirements.txt")}
+    assert not names & {"torch", "transformers", "onnx", "onnxscript", "safetensors"}
+
+
+def test_a_missing_python_is_one_line(tmp_path):
+    ended = subprocess.run(
+        ["bash", ".ci/venv", str(tmp_path / "venv"), "wheels"],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHON": "no-such-python"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1 and not (tmp_path / "venv").exists()
+    assert ended.stderr.startswith("error: none of no-such-python is installed") and ended.stderr.count("\n") == 1
