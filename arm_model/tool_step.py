@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,20 @@ class ToolStep:
     period_s: float
     lower: tuple[float, float, float]
     upper: tuple[float, float, float]
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> ToolStep:
+        """Read what ``dataclasses.asdict`` made.
+
+        Raises:
+            ValueError: a key is missing or a value is malformed.
+        """
+        try:
+            box = [tuple(float(v) for v in content[key]) for key in ("lower", "upper")]
+            (a, b, c), (d, e, f) = box
+            return ToolStep(float(content["length_m"]), float(content["period_s"]), (a, b, c), (d, e, f))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a tool step: {error}") from error
 
     def __post_init__(self) -> None:
         if self.length_m <= 0 or self.period_s <= 0:

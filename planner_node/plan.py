@@ -14,8 +14,8 @@ from world_model.protocol import F32, Context
 class Problem:
     """Where the arm is, where it should be, and how long it has.
 
-    ``context`` holds one row; ``goal (D,) float32``; ``tool (3,) float64, m`` is the commanded tool point now; ``steps_left`` counts actions to the end of the
-    task; ``previous (H, A)`` is what is left of the last plan, if there was one.
+    ``context`` holds one row; ``goal (D,) float32``; ``tool (3,) float64, m`` is the commanded tool point now; ``steps_left`` counts actions to the
+    end of the task; ``previous (H, A)`` is what is left of the last plan, if there was one.
     """
 
     context: Context
@@ -57,7 +57,8 @@ class Scores:
     def ranking(self) -> NDArray[np.intp]:
         """Feasible candidates by cost, then infeasible ones by how far they violate: feasible beats infeasible before cost is looked at."""
         infeasible = self.margin < 0
-        return np.lexsort((np.where(infeasible, -self.margin, self.cost), infeasible))
+        order: NDArray[np.intp] = np.lexsort((np.where(infeasible, -self.margin, self.cost), infeasible))
+        return order
 
     def joined(self, other: Scores) -> Scores:
         """Both sets of scores."""

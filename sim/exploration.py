@@ -58,7 +58,7 @@ class _Seeking:
         self.rng = rng
         self.walk = RandomWalk(task, rng) if rng.random() < RANDOM_WALK_SHARE else None
         self._noise = rng.choice(_NOISE_LEVELS)
-        self._burst = np.zeros(task.tool_step.action_dim)
+        self._burst: NDArray[np.float64] = np.zeros(task.tool_step.action_dim)
         self._burst_left = 0
         self._held = 0
         self.goal = self.draw_goal()

@@ -11,6 +11,7 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 GRAPHS = ("encoder.onnx", "rollout.onnx", "heads.onnx", "actor.onnx")
+_TUPLES = ("tasks", "frame", "actor_steps", "joints")
 FILES = (*GRAPHS, "weights.safetensors")
 
 
@@ -75,7 +76,8 @@ def read_manifest(directory: str | Path) -> Manifest:
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise BundleError(f"{file}: this software reads schema version {SCHEMA_VERSION}")
     try:
-        manifest = Manifest(**{key: tuple(value) if key in ("tasks", "frame", "actor_steps", "joints") else value for key, value in content.items()})
+        values: dict[str, Any] = {key: tuple(value) if key in _TUPLES else value for key, value in content.items()}
+        manifest = Manifest(**values)
     except TypeError as error:
         raise BundleError(f"{file}: {error}") from error
     for name in FILES:

@@ -127,7 +127,6 @@ def load_run(run: Path) -> tuple[TrainConfig, Learned, dict[str, Any]]:
     Raises:
         CheckpointError: the run is not finished or damaged.
     """
-
     file = run / "learned.safetensors"
     if not file.is_file():
         raise ExportError(f"{run} holds no finished training run (learned.safetensors); run `latent-mpc train` first")

@@ -27,7 +27,8 @@ def sigreg(latents: Tensor, directions: int, generator: torch.Generator) -> Tens
     weights[0] = weights[-1] = _LAST_KNOT / (_KNOTS - 1)
     angles = (latents @ sketch)[:, :, None] * knots
     gap = (angles.cos().mean(0) - phi) ** 2 + angles.sin().mean(0) ** 2
-    return batch * (gap * (weights * phi)).sum(-1).mean()
+    statistic: Tensor = batch * (gap * (weights * phi)).sum(-1).mean()
+    return statistic
 
 
 def effective_rank(latents: Tensor) -> float:
@@ -39,4 +40,5 @@ def effective_rank(latents: Tensor) -> float:
 
 def expectile(error: Tensor, tau: float) -> Tensor:
     """Asymmetric squared loss ``|tau - 1(error < 0)| * error^2``, mean: tau below 0.5 leans towards the short paths (Newey and Powell 1987)."""
-    return (torch.where(error > 0, tau, 1.0 - tau) * error**2).mean()
+    loss: Tensor = (torch.where(error > 0, tau, 1.0 - tau) * error**2).mean()
+    return loss

@@ -48,7 +48,8 @@ class ActionMixture:
     def mode(self) -> F32:
         """The mean of the component with the highest density at its own mean, clipped to [-1, 1]: ``(N, A)``."""
         peak = (self._log_weights() - np.log(self.std).sum(-1)).argmax(-1)
-        return np.clip(self.mean[np.arange(len(peak)), peak], -1.0, 1.0)
+        best: F32 = np.clip(self.mean[np.arange(len(peak)), peak], -1.0, 1.0)
+        return best
 
     def sample(self, rng: np.random.Generator) -> F32:
         """One action for each row, clipped to [-1, 1]: ``(N, A)``."""
@@ -56,7 +57,8 @@ class ActionMixture:
         pick = (self._log_weights() + gumbel).argmax(-1)
         rows = np.arange(len(pick))
         noise = rng.standard_normal((len(pick), self.mean.shape[-1]))
-        return np.clip(self.mean[rows, pick] + self.std[rows, pick] * noise, -1.0, 1.0).astype(np.float32)
+        drawn: F32 = np.clip(self.mean[rows, pick] + self.std[rows, pick] * noise, -1.0, 1.0).astype(np.float32)
+        return drawn
 
     def negative_log_likelihood(self, actions: F32) -> F32:
         """``-log p(a)`` up to the constant ``A/2 log 2 pi``, for ``actions (N, A)``: ``(N,)``."""

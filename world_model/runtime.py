@@ -51,7 +51,7 @@ class OnnxModel:
         self._check(folder)
 
     def _check(self, folder: Path) -> None:
-        expected = {
+        expected: dict[str, tuple[Any, dict[str, tuple[int, ...]]]] = {
             "encoder": (self._encoder, {"frames": self.manifest.frame, "latents": (self.latent_dim,)}),
             "rollout": (self._rollout, {"latents": (self.history, self.latent_dim), "past_actions": (self.history - 1, self.action_dim)}),
             "heads": (self._heads, {"latents": (self.latent_dim,), "goal": (self.latent_dim,)}),

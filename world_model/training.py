@@ -138,7 +138,7 @@ def train_jepa(config: TrainConfig, learned: Learned, data: Episodes, out: Path,
         terms = jepa.losses(latents, actions[episodes[:, None], index[:, :-1]], settings.sigreg_directions, generator)
         loss = terms["next"] + terms["rollout"] + settings.sigreg_weight * terms["sigreg"]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, settings.clip)
         optimizer.step()
         done = step + 1
@@ -177,7 +177,7 @@ def train_distance(config: TrainConfig, head: TemporalDistanceHead, latents: Ten
         steps_apart = (first - second).abs().float()
         loss = expectile(steps_apart - head(latents[episodes, first], latents[episodes, second]), settings.expectile)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         if (step + 1) % 500 == 0:
             report("distance head", step + 1, settings.steps, {"loss": float(loss.detach())})
@@ -221,7 +221,7 @@ def train_actor(config: TrainConfig, actor: GoalActor, latents: Tensor, actions:
         blur, goal_blur = (settings.noise * torch.randn(pairs.latents.shape, generator=generator) for _ in range(2))
         loss = actor.negative_log_likelihood(pairs.latents + blur, pairs.goals + goal_blur, pairs.steps, pairs.actions).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(actor.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % 500 == 0 or step + 1 == settings.steps:

@@ -13,8 +13,15 @@ from planner_node.plan import Candidates, Problem
 class Critic(Protocol):
     """Judges imagined futures; it sees what was imagined, never the model that imagined it."""
 
-    name: str
-    weight: float
+    @property
+    def name(self) -> str:
+        """How its share is called in a plan's terms."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """By what its cost is multiplied."""
+        ...
 
     def cost(self, problem: Problem, candidates: Candidates) -> NDArray[np.floating]:
         """A cost for each candidate, ``(N,)``, before the weight."""

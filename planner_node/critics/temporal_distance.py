@@ -27,4 +27,5 @@ class TemporalDistanceCritic:
             return end
         count, horizon, dim = candidates.latents.shape
         every = self.head.distance(candidates.latents.reshape(-1, dim), problem.goal).reshape(count, horizon)
-        return end + self.along * every.mean(1)
+        total: NDArray[np.floating] = end + self.along * every.mean(1)
+        return total

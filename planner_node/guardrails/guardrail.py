@@ -14,7 +14,10 @@ _SAMPLES = 8
 class Guardrail(Protocol):
     """A margin on the commanded tool path."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        ...
 
     def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
         """Margin in m, ``(...)``, at points ``(..., 3)`` in m in the base frame."""

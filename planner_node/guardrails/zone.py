@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import yaml
@@ -16,7 +15,7 @@ class ZoneError(ValueError):
 
 @dataclass(frozen=True)
 class Zone:
-    """An upright box of any height: ``centre`` and ``half`` (half lengths along its own axes) in m, turned by ``yaw`` in rad, corners rounded by ``radius`` in m.
+    """An upright box of any height: ``centre`` and ``half`` lengths along its own axes in m, turned by ``yaw`` in rad, rounded by ``radius`` in m.
 
     A pillar is a zone with ``half = (0, 0)`` and its radius.
     """
@@ -48,13 +47,15 @@ class Zone:
         corner = np.maximum(outside, 0.0) * sign
         length = np.linalg.norm(corner, axis=-1, keepdims=True)
         away = np.where(length > 1e-9, corner / np.maximum(length, 1e-9), nearest_face / np.linalg.norm(nearest_face, axis=-1, keepdims=True))
-        return away @ self._axes()
+        normal: NDArray[np.float64] = away @ self._axes()
+        return normal
 
     def corners(self) -> NDArray[np.float64]:
         """The four corners ``(4, 2)`` of the box with its rounding, in order, for drawing."""
         reach = np.array(self.half) + self.radius
         local = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * reach
-        return local @ self._axes() + np.array(self.centre)
+        corners: NDArray[np.float64] = local @ self._axes() + np.array(self.centre)
+        return corners
 
     def _axes(self) -> NDArray[np.float64]:
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
@@ -93,7 +94,7 @@ def read_zones(text: str) -> tuple[Zone, ...]:
     return tuple(_read_zone(entry) for entry in content)
 
 
-def _read_zone(entry: Any) -> Zone:
+def _read_zone(entry: object) -> Zone:
     if not isinstance(entry, dict) or not {"centre", "half"} <= entry.keys() or entry.keys() - {"centre", "half", "yaw", "radius"}:
         raise ZoneError(f"a zone is {{centre: [x, y], half: [a, b], yaw: rad, radius: m}}, not {entry}")
     try:

@@ -113,7 +113,7 @@ class ActorRollouts:
         """Actions bent along the zones: as they are where the step is safe, else slid along the edge, else none."""
         for zone in self._zones:
             safe = self._safe(zone, points, actions)
-            if safe.all():
+            if bool(safe.all()):
                 continue
             slid = self._slid(zone, points, actions)
             normal = zone.zone.normal(points)
@@ -142,5 +142,4 @@ class ActorRollouts:
         ends = self._tool_step.advance(points, actions)
         path = sampled(np.stack([points, ends], axis=1))
         here = np.minimum(zone.margins(points), 0.0)
-        safe: NDArray[np.bool_] = (zone.margins(path) >= here[:, None] - 1e-9).all(1)
-        return safe
+        return np.asarray((zone.margins(path) >= here[:, None] - 1e-9).all(1), dtype=np.bool_)

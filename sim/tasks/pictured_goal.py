@@ -39,7 +39,8 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.kinematics = Kinematics(arm)
         self.world = ArmWorld(arm, block=task.has_block, gui=gui)
         picture = spaces.Box(0, 255, (task.camera.height, task.camera.width, 3), np.uint8)
-        self.observation_space = spaces.Dict({"image": picture, "goal": picture, "tool": spaces.Box(-_REACH_M, _REACH_M, (3,), np.float32)})
+        tool = spaces.Box(-_REACH_M, _REACH_M, (3,), np.float32)
+        self.observation_space: spaces.Dict = spaces.Dict({"image": picture, "goal": picture, "tool": tool})
         self.action_space = spaces.Box(-1.0, 1.0, (task.tool_step.action_dim,), np.float32)
         self.commanded = np.array(task.tool_step.lower, dtype=np.float64)
         self._q = arm.home.copy()
@@ -96,7 +97,7 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         info = self._info()
         return self._observe(), -float(info["distance_m"]), False, self._steps >= self.task.steps, info
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         """What the camera sees, ``(h, w, 3) uint8``."""
         return self.task.camera.render(self.world.client)
 

@@ -55,8 +55,8 @@ class ShardWriter:
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         partial.mkdir(parents=True)
         try:
-            for name, array in zip(_ARRAYS, (frames, actions, state), strict=True):
-                np.save(partial / f"{name}.npy", array, allow_pickle=False)
+            for name, array in {"frames": frames, "actions": actions, "state": state}.items():
+                np.save(partial / f"{name}.npy", np.asarray(array), allow_pickle=False)
             partial.rename(self.path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
