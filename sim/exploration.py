@@ -53,15 +53,15 @@ class RandomWalk:
 class _Seeking:
     """Goal seeking with noise, bursts of random motion, and a fresh goal once the old one has been held."""
 
-    def __init__(self, task: Task, rng: np.random.Generator) -> None:
+    def __init__(self, task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None) -> None:
         self.task = task
         self.rng = rng
-        self.walk = RandomWalk(task, rng) if rng.random() < RANDOM_WALK_SHARE else None
+        self.walk = RandomWalk(task, rng) if goal is None and rng.random() < RANDOM_WALK_SHARE else None
         self._noise = rng.choice(_NOISE_LEVELS)
         self._burst: NDArray[np.float64] = np.zeros(task.tool_step.action_dim)
         self._burst_left = 0
         self._held = 0
-        self.goal = self.draw_goal()
+        self.goal = self.draw_goal() if goal is None else goal
 
     def draw_goal(self) -> NDArray[np.float64]:
         raise NotImplementedError
@@ -142,6 +142,6 @@ class PushExploration(_Seeking):
         return push_towards(state.tool[:2], np.array([state.block.x, state.block.y]), self.goal, self.task.tool_step.length_m)
 
 
-def exploration_for(task: Task, rng: np.random.Generator) -> Exploration:
-    """The exploration that suits ``task``."""
-    return PushExploration(task, rng) if task.has_block else ReachExploration(task, rng)
+def exploration_for(task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None) -> Exploration:
+    """The exploration that suits ``task``; with a ``goal``, that of the block ``(2,)`` or of the tool ``(3,)`` in m, it seeks that one first."""
+    return PushExploration(task, rng, goal) if task.has_block else ReachExploration(task, rng, goal)

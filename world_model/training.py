@@ -233,23 +233,31 @@ def train_actor(config: TrainConfig, actor: GoalActor, latents: Tensor, actions:
     actor.eval()
 
 
-def train(config: TrainConfig, directories: list[Path], out: Path, report: Report) -> dict[str, Any]:
+def train(config: TrainConfig, directories: list[Path], out: Path, report: Report, world_model: Path | None = None) -> dict[str, Any]:
     """Train everything; writes ``out/jepa.safetensors`` and ``out/learned.safetensors`` and returns the probes of the latent.
+
+    With ``world_model``, the folder of an earlier run, its encoder and predictor are taken as they are and only critic and actor are trained, on all the
+    data: the way to use take-over episodes.
 
     Raises:
         DatasetError: the data cannot be used.
-        CheckpointError: ``out`` holds a run of another configuration.
+        CheckpointError: ``out`` holds a run of another configuration, or ``world_model`` none of this one.
     """
     torch.set_num_threads(config.threads)
     data = open_episodes(directories, config.held_out)
     height, width = data.frames.shape[2:4]
     learned = build(config, (height, width, 3), data.actions.shape[2])
     out.mkdir(parents=True, exist_ok=True)
-    learned.jepa.train()
-    train_jepa(config, learned, data, out, report)
+    if world_model is None:
+        learned.jepa.train()
+        train_jepa(config, learned, data, out, report)
+    else:
+        load_checkpoint(world_model / "learned.safetensors", {"jepa": learned.jepa}, None)
     report("encoding", 0, 1, {})
     latents = encode_all(learned.jepa, data.frames).clone()
-    probes = probe_errors(latents[-config.held_out :].numpy(), data.state[-config.held_out :], latents[:400].numpy(), data.state[:400])
+    held_out = slice(-config.held_out, None)
+    probes = probe_errors(latents[held_out].numpy(), data.state[held_out], latents[:400].numpy(), data.state[:400])
+    report("encoding", 1, 1, probes)
     train_distance(config, learned.distance, latents[: -config.held_out], report)
     train_actor(config, learned.actor, latents, torch.from_numpy(data.actions), report)
     meta = {"config": dataclasses.asdict(config), "data": list(data.descriptions), "episodes": len(latents), "probes": probes}

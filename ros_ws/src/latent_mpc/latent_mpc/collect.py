@@ -14,20 +14,32 @@ from numpy.typing import NDArray
 from sim.exploration import exploration_for
 from sim.tasks import PicturedGoalEnv, make_env, task_named
 from sim.tasks.task import State
+from world_model.bundle import bundle_sha256, read_manifest
 from world_model.data import ShardWriter, write_description
+from world_model.protocol import PlanningModel
+from world_model.runtime import OnnxModel
 
 EPISODE_STEPS = 40
 EPISODES_PER_SHARD = 25
+_ACTOR_STEPS = (8, 29)
+_MODE_SHARE = 0.6
+
+Recorded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What to collect: ``shards`` x 25 episodes x 40 steps of ``task``."""
+    """What to collect: ``shards`` x 25 episodes x 40 steps of ``task``.
+
+    With a bundle ``actor``, take-over episodes: the actor acts from pixels until the script takes over. They show the way out of the actor's own mistakes
+    (DAgger, Ross 2011).
+    """
 
     task: str
     shards: int
     seed: int
     out: Path
+    actor: Path | None = None
 
 
 def flat_state(state: State) -> NDArray[np.float32]:
@@ -36,7 +48,7 @@ def flat_state(state: State) -> NDArray[np.float32]:
     return np.array([*state.tool, *block], dtype=np.float32)
 
 
-def explore(env: PicturedGoalEnv, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+def explore(env: PicturedGoalEnv, rng: np.random.Generator) -> Recorded:
     """One exploring episode: frames ``(T+1, h, w, 3)``, actions ``(T, A)``, state ``(T+1, 6)``."""
     policy = exploration_for(env.task, rng)
     env.place(*policy.start())
@@ -50,18 +62,42 @@ def explore(env: PicturedGoalEnv, rng: np.random.Generator) -> tuple[NDArray[np.
     return np.stack(frames), np.stack(actions), np.stack([flat_state(state) for state in states])
 
 
-_env: PicturedGoalEnv | None = None
+def take_over(env: PicturedGoalEnv, rng: np.random.Generator, model: PlanningModel) -> Recorded:
+    """One episode towards a drawn goal in which the actor acts for 8 to 28 steps and the script goes on from wherever that led."""
+    observation, _ = env.reset(seed=int(rng.integers(2**31)))
+    assert env.episode is not None
+    block = env.episode.goal_block
+    script = exploration_for(env.task, rng, np.array(env.episode.goal_tool) if block is None else np.array([block.x, block.y]))
+    goal = model.encode(observation["goal"][None])[0]
+    switch = int(rng.integers(*_ACTOR_STEPS))
+    frames, actions, states = [env.render()], [], [env.state()]
+    for step in range(EPISODE_STEPS):
+        if step < switch:
+            mixture = model.propose(model.encode(frames[-1][None]), goal, np.array([env.task.steps - step], dtype=np.float32))
+            action = (mixture.mode() if rng.random() < _MODE_SHARE else mixture.sample(rng))[0]
+        else:
+            action = script.act(states[-1], env.commanded)
+        env.move(action)
+        actions.append(action)
+        frames.append(env.render())
+        states.append(env.state())
+    return np.stack(frames), np.stack(actions), np.stack([flat_state(state) for state in states])
 
 
-def _open_env(task: str) -> None:
-    global _env  # one simulator per worker process, opened once
-    _env = make_env(task)
+_worker: tuple[PicturedGoalEnv, PlanningModel | None] | None = None
+
+
+def _open_worker(collection: Collection) -> None:
+    global _worker  # one simulator per worker process, opened once
+    _worker = (make_env(collection.task), None if collection.actor is None else OnnxModel(collection.actor))
 
 
 def _collect_shard(work: tuple[Collection, int]) -> int:
     collection, index = work
-    assert _env is not None
-    episodes = [explore(_env, np.random.default_rng([collection.seed, index, number])) for number in range(EPISODES_PER_SHARD)]
+    assert _worker is not None
+    env, model = _worker
+    generators = (np.random.default_rng([collection.seed, index, number]) for number in range(EPISODES_PER_SHARD))
+    episodes = [explore(env, rng) if model is None else take_over(env, rng, model) for rng in generators]
     frames, actions, states = (np.stack(arrays) for arrays in zip(*episodes, strict=True))
     ShardWriter(collection.out, index).write(frames, actions, states)
     return index
@@ -80,14 +116,15 @@ def collect(collection: Collection, workers: int, report: Callable[[int, int], N
         "tool_step": asdict(task.tool_step),
         "frame": [task.camera.height, task.camera.width, 3],
         "seed": collection.seed,
-        "policy": "exploration",
+        "policy": "exploration" if collection.actor is None else "take-over",
+        "actor": None if collection.actor is None else bundle_sha256(read_manifest(collection.actor)),
     }
     write_description(collection.out, description)
     missing = [index for index in range(collection.shards) if not ShardWriter(collection.out, index).path.is_dir()]
     done = collection.shards - len(missing)
     report(done, collection.shards)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _open_env, (collection.task,)) as pool:
+    with context.Pool(workers, _open_worker, (collection,)) as pool:
         for _ in pool.imap_unordered(_collect_shard, [(collection, index) for index in missing]):
             done += 1
             report(done, collection.shards)
