@@ -24,7 +24,7 @@ def _save(file: Path, nodes: list, inputs: dict, outputs: dict, constants: dict 
 
 
 def write_bundle(folder: Path, task: str = "reach") -> Path:
-    """A bundle whose latent is the mean brightness of the picture, eight times; its predictor says that nothing changes, its actor that nothing should."""
+    """A bundle whose latent is the mean brightness, eight times; its predictor says that nothing changes, its actor that nothing should."""
     asked = task_named(task)
     actions, frame = asked.tool_step.action_dim, (asked.camera.height, asked.camera.width, 3)
     d, node = LATENT_DIM, helper.make_node
