@@ -1,0 +1,230 @@
+"""The demo: every node as a process of its own, episodes over ROS 2, and what came of them on disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from arm_model import load_arm
+from latent_mpc.bringup import find_shared, node_command
+from latent_mpc.check_bag import check_bag
+from latent_mpc.demo_screen import Screen
+from latent_mpc.director import NODES, Director, DirectorError, EpisodeRun, Placed
+from latent_mpc.domains import LARGEST, DomainError, is_quiet, quiet_domain
+from latent_mpc.episodes import episode_seed
+from latent_mpc.outcome import SUMMARY, EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary, write_json
+from latent_mpc.processes import NodeCommand, NodeDiedError, NodeInputError, Processes, interrupted_by_sigterm
+from latent_mpc.staging import staged
+from latent_mpc.walls import clearance_m, wall_between, zones_text
+from planner_node.assembly import MODES
+from planner_node.guardrails.zone import Zone
+from sim.tasks import TASKS, task_named
+from world_model.bundle import read_manifest
+
+WALL = "wall"
+DEMO_TASKS = (*TASKS, WALL)
+_SHIPPED_MODELS = {"reach": "models/reach", "push": "models/push", "push-far": "models/push", WALL: "models/reach"}
+_BAG, _VIDEO, _REPORT, _LOGS = "bag", "episode.mp4", "report.html", "logs"
+# Among so many seeds in a row one always has room for a wall.
+_MOST_SEEDS_PER_WALL = 50
+
+
+class DemoError(ValueError):
+    """A demo that cannot be run as asked, with the reason in one line."""
+
+
+class DemoFailedError(RuntimeError):
+    """A demo that broke down on the way, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What to show.
+
+    ``model``: a bundle folder, by default the shipped one for the task. ``domain``: the ROS domain, by default one that nobody uses. ``view`` opens
+    PyBullet's window. ``bag`` False records nothing, which also means no limit check, no video and no report; ``report`` False leaves out the
+    last two. ``mode`` is the planner's.
+    """
+
+    task: str
+    episodes: int
+    seed: int
+    out: Path
+    model: Path | None = None
+    domain: int | None = None
+    view: bool = False
+    bag: bool = True
+    report: bool = True
+    mode: str = "planner"
+
+
+def run_demo(config: DemoConfig, console: Console | None = None) -> Summary:
+    """Run it and write ``config.out``: ``summary.json``, ``logs/``, and unless told otherwise ``bag/``, ``episode.mp4`` and ``report.html``.
+
+    Raises:
+        ValueError: bad input, in one line: of ours or of a node.
+        DemoFailedError: a node died, or did not do what the episode protocol asks; the reason is one line.
+        KeyboardInterrupt: it was interrupted. In each of these cases all nodes are stopped and nothing is left in ``config.out``.
+    """
+    model = _check(config)
+    console = console or Console()
+    with staged(config.out, SUMMARY) as folder, interrupted_by_sigterm():
+        domain = _domain(config.domain)
+        commands = _commands(config, model, folder)
+        processes = Processes(commands, {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, folder / _LOGS)
+        try:
+            with _in_one_line(), Director(domain, processes.check) as director, Screen(console, _count(config)) as screen:
+                director.wait_for_nodes(tuple(command.name for command in commands))
+                result, without_zones = _passes(config, director, screen)
+        finally:
+            statuses = processes.stop()
+        if statuses.get("recorder_node"):
+            raise DemoError(processes.last_line("recorder_node"))
+        summary = Summary(config.task, str(model), result, without_zones=without_zones)
+        if config.bag:
+            summary = _examine(summary, folder, config)
+        write_json(summary.to_json(), folder / SUMMARY)
+    return summary
+
+
+def judge(placed: Placed, run: EpisodeRun, zone: Zone | None) -> EpisodeOutcome:
+    """Success is being within the task's tolerance at the end, without having been inside the zone at any time."""
+    clearance = None if zone is None else clearance_m(zone, run.tool_path)
+    entered = clearance is not None and clearance < 0.0
+    reached = run.final_distance_m <= placed.tolerance_m
+    return EpisodeOutcome(
+        seed=placed.seed,
+        success=reached and not entered and not run.cut_short,
+        start_distance_m=placed.start_distance_m,
+        final_distance_m=run.final_distance_m,
+        steps=run.steps,
+        seconds=run.seconds,
+        outcome=run.cut_short or ("went through the wall" if entered else "reached" if reached else "missed"),
+        clearance_m=clearance,
+    )
+
+
+def _check(config: DemoConfig) -> Path:
+    """The model folder; bad input ends here, before anything is started."""
+    if config.task not in DEMO_TASKS:
+        raise DemoError(f"unknown task '{config.task}'; choose one of {', '.join(DEMO_TASKS)}")
+    if config.episodes < 1:
+        raise DemoError(f"episodes is {config.episodes}, must be at least 1")
+    if config.seed < 0:
+        raise DemoError(f"seed is {config.seed}, must be at least 0")
+    if config.mode not in MODES:
+        raise DemoError(f"unknown mode '{config.mode}'; choose one of {', '.join(MODES)}")
+    model = find_shared(config.model or _SHIPPED_MODELS[config.task])
+    manifest, task = read_manifest(model), _sim_task(config)
+    if task not in manifest.tasks:
+        raise DemoError(f"{model} was trained for {', '.join(manifest.tasks)}, not for {task}")
+    return model
+
+
+def _sim_task(config: DemoConfig) -> str:
+    return "reach" if config.task == WALL else config.task
+
+
+def _count(config: DemoConfig) -> int:
+    return config.episodes * (2 if config.task == WALL else 1)
+
+
+def _domain(asked: int | None) -> int:
+    if asked is None:
+        return quiet_domain()
+    if not 0 <= asked <= LARGEST:
+        raise DomainError(f"ROS domain is {asked}, must lie between 0 and {LARGEST}")
+    # Somebody who only looks on, such as RViz, is welcome; a second set of our nodes is not.
+    if not is_quiet(asked):
+        with Director(asked, lambda: None) as director:
+            ours = director.look_around()
+        if ours:
+            raise DomainError(f"ROS domain {asked} is in use: {', '.join(ours)} already run there; choose another with --domain, or none")
+    return asked
+
+
+def _commands(config: DemoConfig, model: Path, folder: Path) -> list[NodeCommand]:
+    task = _sim_task(config)
+    commands = [
+        node_command("sim_node", task=task, gui=config.view),
+        node_command("perception_node", model=str(model)),
+        node_command("planner_node", model=str(model), steps=task_named(task).steps, mode=config.mode),
+        node_command("guardrail_node"),
+    ]
+    if config.bag:
+        commands.append(node_command("recorder_node", output=str(folder / _BAG)))
+    assert {command.name for command in commands} <= set(NODES)
+    return commands
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What nodes do wrong, as what a demo does wrong."""
+    try:
+        yield
+    except NodeInputError as error:
+        raise DemoError(str(error)) from error
+    except (NodeDiedError, DirectorError) as error:
+        raise DemoFailedError(str(error)) from error
+
+
+def _passes(config: DemoConfig, director: Director, screen: Screen) -> tuple[Pass, Pass | None]:
+    """All episodes; for the wall task a second time without telling the planner of the wall, with the actor alone."""
+    if config.task != WALL:
+        seeds = [episode_seed(config.seed, index) for index in range(config.episodes)]
+        return _play(director, screen, [(seed, None) for seed in seeds], told=False), None
+    walls = _walls(config, director, screen)
+    with_zones = _play(director, screen, walls, told=True)
+    director.set_parameters("planner_node", {"zones": zones_text(()), "mode": "actor"})
+    return with_zones, _play(director, screen, walls, told=False)
+
+
+def _walls(config: DemoConfig, director: Director, screen: Screen) -> list[tuple[int, Zone | None]]:
+    """Seeds whose start and goal leave room for a wall between them, with the wall."""
+    screen.say("looking for room for walls")
+    step = task_named(_sim_task(config)).tool_step
+    walls: list[tuple[int, Zone | None]] = []
+    for index in range(config.episodes * _MOST_SEEDS_PER_WALL):
+        placed = director.place(episode_seed(config.seed, index))
+        zone = wall_between(np.array(placed.tool), np.array(placed.goal), step)
+        if zone is not None:
+            walls.append((placed.seed, zone))
+        if len(walls) == config.episodes:
+            break
+    return walls
+
+
+def _play(director: Director, screen: Screen, episodes: list[tuple[int, Zone | None]], told: bool) -> Pass:
+    """Episodes in a row; ``told``: the planner gets to know the zones."""
+    outcomes, guardrail = [], GuardrailCounts()
+    director.plan_ms.clear()
+    director.plan_rates.clear()
+    screen.say("")
+    for seed, zone in episodes:
+        placed = director.place(seed)
+        if told and zone is not None:
+            director.set_parameters("planner_node", {"zones": zones_text((zone,))})
+        run = director.play(placed, screen.show)
+        outcomes.append(judge(placed, run, zone))
+        guardrail = guardrail.plus(run.guardrail)
+        screen.finish(outcomes[-1])
+    latency = director.frame_to_command_ms()
+    return Pass(
+        episodes=tuple(outcomes),
+        plan_rate_hz=float(np.median(director.plan_rates)) if director.plan_rates else None,
+        plan_ms=Spread.of(director.plan_ms),
+        frame_to_command_ms=Spread() if latency is None else Spread(*latency),
+        guardrail=guardrail,
+    )
+
+
+def _examine(summary: Summary, folder: Path, config: DemoConfig) -> Summary:
+    """Check the bag against the arm's limits, and make the video and the report out of it. Paths are those after ``folder`` got its final name."""
+    out = config.out.absolute()
+    report = check_bag(folder / _BAG, load_arm().urdf)
+    return replace(summary, limit_violations=report.total, bag=str(out / _BAG))
