@@ -74,8 +74,8 @@ class Scores:
 class Plan:
     """The chosen future.
 
-    ``actions (H, A)``, ``latents (H, D)`` imagined after each, commanded ``points (H+1, 3)`` in m, ``cost`` and its ``terms`` by critic, ``margin`` in m,
-    ``candidates`` that were imagined, ``iterations`` of the search that were finished before the deadline, and its duration ``seconds``.
+    ``actions (H, A)``, ``latents (H, D)`` imagined after each, commanded ``points (H+1, 3)`` in m, ``cost`` and its ``terms`` by critic,
+    ``margin`` in m, ``candidates`` that were imagined, ``iterations`` of the search that were finished before the deadline, and ``seconds`` it took.
     """
 
     actions: F32

@@ -1,4 +1,7 @@
-"""How an arm explores while it collects data: random walks, and scripted goal seeking with noise and bursts. The teacher knows the state; a controller never does."""
+"""How an arm explores while it collects data: random walks, and scripted goal seeking with noise and bursts.
+
+The teacher knows the state; a controller never does.
+"""
 
 from __future__ import annotations
 

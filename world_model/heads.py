@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class TemporalDistanceHead(nn.Module):
     """Steps between two latents as the Euclidean distance of their embeddings.
 
-    The latent's own distance is local: SIGReg whitens it, and it saturates a few steps away. Regressed on ``|i - j|`` of two frames of one episode with
-    an expectile below one half, the embedding's distance leans towards the shortest way that was seen between two scenes.
+    The latent's own distance is local: SIGReg whitens it, and it saturates a few steps away. Regressed on ``|i - j|`` of two frames of one episode
+    with an expectile below one half, the embedding's distance leans towards the shortest way that was seen between two scenes.
     """
 
     def __init__(self, latent_dim: int, width: int, embedding_dim: int) -> None:

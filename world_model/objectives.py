@@ -32,7 +32,7 @@ def sigreg(latents: Tensor, directions: int, generator: torch.Generator) -> Tens
 
 
 def effective_rank(latents: Tensor) -> float:
-    """Exponential of the entropy of the normalised singular values of the centred ``latents (B, D)`` (Roy and Vetterli 2007): 1 is collapse, D is best."""
+    """Exponential of the entropy of the shares of singular values, ``latents (B, D)`` centred: from 1, collapse, to D (Roy and Vetterli 2007)."""
     values = torch.linalg.svdvals(latents - latents.mean(0))
     share = values / values.sum().clamp(min=1e-12)
     return math.exp(float(-(share * share.clamp(min=1e-12).log()).sum()))

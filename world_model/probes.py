@@ -11,7 +11,7 @@ _RIDGE = 1.0
 def probe_errors(
     latents: NDArray[np.float32], state: NDArray[np.float32], train_latents: NDArray[np.float32], train_state: NDArray[np.float32]
 ) -> dict[str, float]:
-    """Root-mean-square errors in cm of ridge regressions from ``latents (E, T, D)`` to the tool and, where there is one, the block of ``state (E, T, 6)``."""
+    """RMS errors in cm of ridge regressions from ``latents (E, T, D)`` to ``state (E, T, 6)``: the tool and, where there is one, the block."""
 
     def with_one(values: NDArray[np.float32]) -> NDArray[np.float64]:
         flat = values.reshape(-1, values.shape[-1]).astype(np.float64)

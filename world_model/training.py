@@ -48,7 +48,10 @@ class Learned:
 
 @dataclasses.dataclass(frozen=True)
 class Episodes:
-    """Data sets put together: ``frames (E, T+1, h, w, 3) uint8``, ``actions (E, T, A) float32``, ``state (E, T+1, 6)`` for probes, and what they are."""
+    """Data sets put together, and what they are.
+
+    ``frames (E, T+1, h, w, 3) uint8``, ``actions (E, T, A) float32``, ``state (E, T+1, 6)`` for probes.
+    """
 
     frames: NDArray[np.uint8]
     actions: NDArray[np.float32]
@@ -236,8 +239,8 @@ def train_actor(config: TrainConfig, actor: GoalActor, latents: Tensor, actions:
 def train(config: TrainConfig, directories: list[Path], out: Path, report: Report, world_model: Path | None = None) -> dict[str, Any]:
     """Train everything; writes ``out/jepa.safetensors`` and ``out/learned.safetensors`` and returns the probes of the latent.
 
-    With ``world_model``, the folder of an earlier run, its encoder and predictor are taken as they are and only critic and actor are trained, on all the
-    data: the way to use take-over episodes.
+    With ``world_model``, the folder of an earlier run, its encoder and predictor are taken as they are and only critic and actor are trained, on all
+    the data: the way to use take-over episodes.
 
     Raises:
         DatasetError: the data cannot be used.

@@ -1,1 +1,1 @@
-"""Critics: what makes one imagined future better than another. One file each; `registry` in `objective` sums them."""
+"""Critics: what makes one imagined future better than another. `planner_node.assembly` chooses them, `planner_node.objective` sums them."""

@@ -24,8 +24,8 @@ _BEYOND_M = 1e-3
 class ActorRolloutsConfig:
     """``samples`` first actions drawn from the actor besides its mode, imagined at most ``horizon`` steps ahead.
 
-    With zones, ``directions`` candidates more hold a random direction for 1 to ``held`` steps before the actor takes over, and the actor's mode is only
-    given up for a candidate that is better by ``override`` (in cost, that is steps).
+    With zones, ``directions`` candidates more hold a random direction for 1 to ``held`` steps before the actor takes over, and the actor's mode is
+    only given up for a candidate that is better by ``override`` (in cost, that is steps).
     """
 
     samples: int = 23

@@ -15,7 +15,10 @@ from world_model.protocol import F32, WorldModel
 
 @dataclass(frozen=True)
 class CemConfig:
-    """``samples`` candidates for each of ``iterations``; the best ``elites`` shape the next draw (Rubinstein 1999; noise as in iCEM, Pinneri 2020)."""
+    """``samples`` candidates for each of ``iterations``; the best ``elites`` shape the next draw (Rubinstein 1999; noise as in iCEM, Pinneri 2020).
+
+    The first draw has deviation ``std``, no later one less than ``least_std``; ``correlation`` is that of the noise from one step to the next.
+    """
 
     samples: int = 150
     iterations: int = 5

@@ -40,7 +40,10 @@ class Solver(Protocol):
     """Searches for the best feasible future."""
 
     def plan(self, problem: Problem, deadline: Deadline) -> Plan:
-        """The best plan found before the deadline; at least one candidate is always imagined. ``Plan.feasible`` says whether it may be carried out."""
+        """The best plan found before the deadline; at least one candidate is always imagined.
+
+        ``Plan.feasible`` says whether it may be carried out.
+        """
         ...
 
 

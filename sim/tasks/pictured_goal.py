@@ -14,7 +14,7 @@ from sim.arm_world import PHYSICS_STEP_S, ArmWorld, BlockPose
 from sim.tasks.episode import Episode
 from sim.tasks.task import State, Task
 
-Observation = dict[str, NDArray[Any]]
+Observation = dict[str, Any]
 
 SETPOINT_PERIOD_S = 0.01
 _WAYPOINTS = 4
@@ -25,9 +25,9 @@ _REACH_M = 2.0
 class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     """One arm, one camera, one goal picture.
 
-    Observation: ``image`` and ``goal`` ``(h, w, 3) uint8`` RGB, ``tool (3,) float32``: the commanded tool point in m, known on any arm from its own commands.
-    Action: ``(A,) float32`` in [-1, 1], see ``arm_model.ToolStep``. Reward: minus the distance left in m. ``info``: ``distance_m``, ``success``,
-    ``true_tool``, ``true_block``, ``episode``, for evaluation only.
+    Observation: ``image`` and ``goal`` ``(h, w, 3) uint8`` RGB, ``tool (3,) float32``: the commanded tool point in m, known on any arm from its own
+    commands. Action: ``(A,) float32`` in [-1, 1], see ``arm_model.ToolStep``. Reward: minus the distance left in m. ``info``: ``distance_m``,
+    ``success``, ``true_tool``, ``true_block``, ``episode``, for evaluation only.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
@@ -40,7 +40,7 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.world = ArmWorld(arm, block=task.has_block, gui=gui)
         picture = spaces.Box(0, 255, (task.camera.height, task.camera.width, 3), np.uint8)
         tool = spaces.Box(-_REACH_M, _REACH_M, (3,), np.float32)
-        self.observation_space: spaces.Dict = spaces.Dict({"image": picture, "goal": picture, "tool": tool})
+        self.observation_space = spaces.Dict({"image": picture, "goal": picture, "tool": tool})
         self.action_space = spaces.Box(-1.0, 1.0, (task.tool_step.action_dim,), np.float32)
         self.commanded = np.array(task.tool_step.lower, dtype=np.float64)
         self._q = arm.home.copy()

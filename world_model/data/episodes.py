@@ -1,6 +1,7 @@
 """The on-disk episode format.
 
-``DIR/dataset.json`` describes the set (task, meaning of an action, picture size, policy, seed). Each ``DIR/shard-00000/`` holds E episodes of T actions:
+``DIR/dataset.json`` describes the set (task, meaning of an action, picture size, policy, seed). Each ``DIR/shard-00000/`` holds E episodes of
+T actions:
 
 - ``frames.npy (E, T+1, h, w, 3) uint8`` RGB, what the camera saw before each action and after the last,
 - ``actions.npy (E, T, A) float32`` in [-1, 1],

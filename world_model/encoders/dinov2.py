@@ -16,7 +16,10 @@ class EncoderSourceError(ValueError):
 
 
 class DinoV2Encoder(nn.Module):
-    """Features are the class token beside a pooled ``grid x grid`` of patch tokens: the class token alone forgets where things are (DINO-WM, section 4)."""
+    """Features are the class token beside a pooled ``grid x grid`` of patch tokens.
+
+    The class token alone forgets where things are (DINO-WM, arXiv 2411.04983, section 4).
+    """
 
     mean: Tensor
     std: Tensor

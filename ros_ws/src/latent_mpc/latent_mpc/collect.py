@@ -31,8 +31,8 @@ Recorded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 class Collection:
     """What to collect: ``shards`` x 25 episodes x 40 steps of ``task``.
 
-    With a bundle ``actor``, take-over episodes: the actor acts from pixels until the script takes over. They show the way out of the actor's own mistakes
-    (DAgger, Ross 2011).
+    With a bundle ``actor``, take-over episodes: the actor acts from pixels until the script takes over. They show the way out of the actor's own
+    mistakes (DAgger, Ross 2011).
     """
 
     task: str
