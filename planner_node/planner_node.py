@@ -22,6 +22,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from arm_model import Kinematics, ToolStep, UnreachableError, load_arm
 from planner_node.assembly import MODES, PlannerConfig
+from planner_node.commanded import Commanded
 from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone, read_zones
 from planner_node.joint_path import JointPath, JointPathError, resolve
@@ -87,8 +88,8 @@ class PlannerNode(LifecycleNode):
         self._warm_up()
         self._controller = self._new_controller()
         self._measured: NDArray[np.float64] | None = None
-        self._path: JointPath | None = None
-        self._path_begins_ns = 0
+        self._commanded: Commanded | None = None
+        self._goal_ns = 0
         self._begun_ns: int | None = None
         self._episode_steps = p.steps
         self._state = "IDLE"
@@ -150,7 +151,8 @@ class PlannerNode(LifecycleNode):
         self._controller = self._new_controller()
         self._controller.start(goal, self.parameters.steps, zones)
         self._episode_steps = self.parameters.steps
-        self._hold(self._measured, now_ns(self))
+        self._goal_ns = now_ns(self)
+        self._commanded = self._standing(self._measured, self._goal_ns)
         self._begun_ns = None
         self._plans, self._plan_times = 0, []
         self._state = "PLANNING"
@@ -160,7 +162,7 @@ class PlannerNode(LifecycleNode):
         return read_zones(self.parameters.zones)
 
     def _on_latent(self, msg: Image) -> None:
-        if self._state != "PLANNING" or self._path is None:
+        if self._state != "PLANNING" or self._commanded is None:
             return
         stamp = stamp_ns(msg.header.stamp)
         now = now_ns(self)
@@ -172,7 +174,7 @@ class PlannerNode(LifecycleNode):
             return
         try:
             latent = image_to_latent(msg, self._model.latent_dim)
-            self._controller.see(stamp * _S, latent, self._path.tool_at((stamp - self._path_begins_ns) * _S))
+            self._controller.see(stamp * _S, latent, self._commanded.tool_at(stamp))
         except (ImageError, ValueError) as error:
             self._reject("latent", error)
             return
@@ -187,7 +189,6 @@ class PlannerNode(LifecycleNode):
     # What is decided.
 
     def _replan(self, stamp: int) -> None:
-        assert self._path is not None
         begun = time.monotonic()
         # The arm moves on while we plan: the new path leaves the old one where it will be when this plan arrives.
         switch = now_ns(self) + round(1e6 * self._plan_ms.p50)
@@ -214,33 +215,29 @@ class PlannerNode(LifecycleNode):
 
     def _continued(self, switch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Commanded tool and joints at ``switch``; the measured ones where the arm does not follow, for example because the guardrail stopped it."""
-        assert self._path is not None and self._measured is not None
-        ahead_s = (switch - self._path_begins_ns) * _S
-        tool, joints = self._path.tool_at(ahead_s), self._path.joints_at(ahead_s)
-        now_s = (now_ns(self) - self._path_begins_ns) * _S
+        assert self._commanded is not None and self._measured is not None
+        now = now_ns(self)
         measured = self._kinematics.tool_point(self._measured)
-        if float(np.linalg.norm(measured - self._path.tool_at(now_s))) > self.parameters.resync_m:
+        if float(np.linalg.norm(measured - self._commanded.tool_at(now))) > self.parameters.resync_m:
             self._resyncs += 1
-            tool, joints = self._tool_step.clamp(measured), self._measured
-        return tool, joints
+            self._commanded = self._standing(self._measured, now)
+        return self._commanded.tool_at(switch), self._commanded.joints_at(switch)
 
-    def _hold(self, joints: NDArray[np.float64], ns: int) -> None:
-        """Take the arm to be commanded where it stands."""
-        tool = self._tool_step.clamp(self._kinematics.tool_point(joints))
-        self._path = JointPath(np.zeros(1), joints[None].copy(), np.zeros((1, len(joints))), tool[None])
-        self._path_begins_ns = ns
+    def _standing(self, joints: NDArray[np.float64], ns: int) -> Commanded:
+        """The arm taken to be commanded where it stands."""
+        return Commanded(joints, self._tool_step.clamp(self._kinematics.tool_point(joints)), ns)
 
     def _propose(self, path: JointPath, stamp: int, begins: int) -> None:
         """Send a path that begins at ROS time ``begins``, stamped with the frame that it was made from, the old path leading up to it."""
-        assert self._path is not None
+        assert self._commanded is not None
         lead_s = (begins - stamp) * _S
         before = np.arange(0.0, lead_s - 0.5 * _SPACING_S, _SPACING_S)
-        old = np.array([self._path.joints_at((stamp - self._path_begins_ns) * _S + float(t)) for t in before]).reshape(-1, path.positions.shape[1])
+        old = np.array([self._commanded.joints_at(stamp + round(1e9 * float(t))) for t in before]).reshape(-1, path.positions.shape[1])
         positions = np.concatenate([old, path.positions])
         times = np.concatenate([before, lead_s + path.times])
         velocities = np.gradient(positions, times, axis=0)
         velocities[-1] = 0.0
-        self._path, self._path_begins_ns = path, begins
+        self._commanded.follow(path, begins)
         self._proposals.publish(trajectory_message(Trajectory(stamp, times, positions, velocities), self._arm.joints, self._arm.base_frame))
 
     def _finish(self, stamp: int) -> None:
