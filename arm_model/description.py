@@ -47,21 +47,31 @@ def load_arm(path: str | Path = "panda_stick") -> ArmDescription:
         file = ROBOTS / f"{path}.yaml"
     if not file.is_file():
         raise ArmError(f"no arm description '{path}'; shipped ones: {', '.join(sorted(p.stem for p in ROBOTS.glob('*.yaml')))}")
-    content = yaml.safe_load(file.read_text())
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ArmError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ArmError(f"{file}: not a mapping")
     missing = {"name", "urdf", "joints", "base_frame", "tool_frame", "home", "held_joint"} - content.keys()
     if missing:
         raise ArmError(f"{file}: missing {', '.join(sorted(missing))}")
-    joints = tuple(str(name) for name in content["joints"])
-    home = np.array(content["home"], dtype=np.float64)
+    if not isinstance(content["joints"], list):
+        raise ArmError(f"{file}: joints must be a list of names")
+    try:
+        joints = tuple(str(name) for name in content["joints"])
+        home = np.array(content["home"], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArmError(f"{file}: home must be a list of angles: {error}") from error
+    if len(set(joints)) != len(joints):
+        raise ArmError(f"{file}: a joint is given twice")
     if home.shape != (len(joints),):
         raise ArmError(f"{file}: home has {home.size} angles for {len(joints)} joints")
     if content["held_joint"] not in joints:
         raise ArmError(f"{file}: held_joint '{content['held_joint']}' is not one of the joints")
-    urdf = (file.parent / content["urdf"]).resolve()
+    urdf = (file.parent / str(content["urdf"])).resolve()
     limits = read_limits(urdf, joints)
-    if np.any(home <= limits.lower) or np.any(home >= limits.upper):
+    if not np.all((home > limits.lower) & (home < limits.upper)):
         raise ArmError(f"{file}: home lies outside the position limits")
     return ArmDescription(
         name=str(content["name"]),

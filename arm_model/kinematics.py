@@ -6,7 +6,7 @@ import numpy as np
 import pinocchio as pin
 from numpy.typing import NDArray
 
-from arm_model.description import ArmDescription
+from arm_model.description import ArmDescription, ArmError
 
 _TOOL_DOWN = np.diag([1.0, -1.0, -1.0])
 _TOLERANCE = 1e-6
@@ -23,13 +23,26 @@ class Kinematics:
     """Forward and inverse kinematics of an arm whose tool points straight down.
 
     The redundant joint stays at its home angle, so that a tool point has one configuration near home and the arm looks the same whenever it returns.
+
+    Raises:
+        ArmError: the URDF cannot be read, lacks a frame, has another root, or has its joints in another order than the description.
     """
 
     def __init__(self, arm: ArmDescription) -> None:
         self.arm = arm
-        full = pin.buildModelFromUrdf(str(arm.urdf))
+        try:
+            full = pin.buildModelFromUrdf(str(arm.urdf))
+        except (RuntimeError, ValueError) as error:
+            raise ArmError(f"{arm.urdf} is not a URDF: {' '.join(str(error).split())}") from error
+        for frame in (arm.base_frame, arm.tool_frame):
+            if not full.existFrame(frame):
+                raise ArmError(f"{arm.urdf} has no frame '{frame}'")
+        if full.frames[full.getFrameId(arm.base_frame)].parentJoint != 0:
+            raise ArmError(f"{arm.urdf}: base_frame '{arm.base_frame}' is not the root")
         locked = [full.getJointId(name) for name in full.names[1:] if name not in arm.joints]
         self._model = pin.buildReducedModel(full, locked, pin.neutral(full))
+        if tuple(self._model.names[1:]) != arm.joints:
+            raise ArmError(f"arm '{arm.name}': name the joints in the order of the URDF: {', '.join(self._model.names[1:])}")
         self._data = self._model.createData()
         self._frame = self._model.getFrameId(arm.tool_frame)
         self._free = np.array([j for j in range(len(arm.joints)) if j != arm.held_joint])

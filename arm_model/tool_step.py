@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +37,10 @@ class ToolStep:
             raise ValueError(f"not a tool step: {error}") from error
 
     def __post_init__(self) -> None:
-        if self.length_m <= 0 or self.period_s <= 0:
+        if not (0 < self.length_m < math.inf and 0 < self.period_s < math.inf):
             raise ValueError(f"a tool step needs a positive length and period, not {self.length_m} m in {self.period_s} s")
-        if any(low > high for low, high in zip(self.lower, self.upper, strict=True)):
-            raise ValueError(f"workspace {self.lower} .. {self.upper} has min > max")
+        if not all(-math.inf < low <= high < math.inf for low, high in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f"workspace {self.lower} .. {self.upper} has min > max or an end that is not finite")
         driven = [low < high for low, high in zip(self.lower, self.upper, strict=True)]
         if sorted(driven, reverse=True) != driven or not any(driven):
             raise ValueError(f"the driven axes of workspace {self.lower} .. {self.upper} must come first")
