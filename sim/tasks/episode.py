@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,13 +30,16 @@ class Episode:
         """Read back what ``to_json`` wrote.
 
         Raises:
-            ValueError: a field is missing or is not a number.
+            ValueError: a field is missing or is not a finite number.
         """
         try:
             poses = [None if content[key] is None else BlockPose(**{k: float(v) for k, v in content[key].items()}) for key in ("block", "goal_block")]
             tools = [tuple(float(v) for v in content[key]) for key in ("tool", "goal_tool")]
             if any(len(tool) != 3 for tool in tools):
                 raise ValueError("a tool point needs three numbers")
+            numbers = [*itertools.chain(*tools), *(v for pose in poses if pose is not None for v in (pose.x, pose.y, pose.yaw))]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("an episode needs finite numbers")
             return Episode(
                 task=str(content["task"]),
                 seed=int(content["seed"]),

@@ -77,12 +77,21 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     # The Gymnasium interface.
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        """Draw an episode from ``seed``, or play ``options["episode"]``, an ``Episode``."""
+        """Draw an episode from ``seed``, or play ``options["episode"]``, an ``Episode``.
+
+        Raises:
+            ValueError: the given episode is one of another task.
+        """
         super().reset(seed=seed)
         episode = (options or {}).get("episode")
         if episode is None:
-            drawn = int(self.np_random.integers(2**31)) if seed is None else seed
-            episode = self.task.draw(drawn, self.np_random, self)
+            if seed is None:
+                # A seed of its own, so that the episode can be drawn again from what it reports.
+                seed = int(self.np_random.integers(2**31))
+                super().reset(seed=seed)
+            episode = self.task.draw(seed, self.np_random, self)
+        elif episode.task != self.task.name:
+            raise ValueError(f"an episode of task '{episode.task}' cannot be played as '{self.task.name}'")
         self.episode = episode
         self.place(np.array(episode.goal_tool), episode.goal_block)
         self._goal = self.render()

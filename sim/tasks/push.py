@@ -95,7 +95,9 @@ class PushFar(Push):
             for _ in range(_ORACLE_STEPS):
                 now = scene.state()
                 if np.linalg.norm(_xy(now.block) - goal) < _ORACLE_ARRIVED_M:
-                    return _episode(self.name, seed, start, now)
+                    if _FAR_RANGE_M[0] < np.linalg.norm(_xy(now.block) - _xy(start.block)) < _FAR_RANGE_M[1]:
+                        return _episode(self.name, seed, start, now)
+                    break
                 scene.move(push_towards(now.tool[:2], _xy(now.block), goal, self.tool_step.length_m))
 
 
