@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
@@ -92,8 +93,10 @@ class GuardrailNode(LifecycleNode):
         self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status()])
         self.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
         self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
-        self.create_service(Trigger, "~/arm", self._on_arm)
-        self.create_service(Trigger, "~/stop", self._on_stop)
+        # These two wait for what the other callbacks do, which one group would keep from running meanwhile.
+        waiting = ReentrantCallbackGroup()
+        self.create_service(Trigger, "~/arm", self._on_arm, callback_group=waiting)
+        self.create_service(Trigger, "~/stop", self._on_stop, callback_group=waiting)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.1, self._watch, clock=self._steady)
@@ -232,7 +235,7 @@ class GuardrailNode(LifecycleNode):
             "missed_cycles": counts.missed_cycles,
             "stops": counts.stops,
             "rejected_plans": self._gate.rejected,
-            "reason": guard.reason,
+            "reason": guard.obstacle or guard.reason,
             "frame_to_command_ms_p50": self._frame_to_command.p50,
             "frame_to_command_ms_p99": self._frame_to_command.p99,
             "brakings": counts.brakings,
@@ -259,7 +262,11 @@ def _start() -> GuardrailNode:
 
 def main() -> int:
     """Run the node; return the exit status of the process."""
-    return run_node(_start)
+    exit_status = run_node(_start)
+    # Frozen objects are never collected, and Ruckig's binding complains on stderr about its own that are left at the end.
+    gc.unfreeze()
+    gc.collect()
+    return exit_status
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None = None) -> i
         if rclpy.ok():
             raise
     finally:
-        executor.shutdown()
+        # Nothing runs any more in this one thread; waiting would be for coroutines that nobody resumes.
+        executor.shutdown(timeout_sec=0.0)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
