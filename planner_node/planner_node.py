@@ -167,7 +167,7 @@ class PlannerNode(LifecycleNode):
         stamp = stamp_ns(msg.header.stamp)
         now = now_ns(self)
         self._frame_age_ms = (now - stamp) * 1e-6
-        if self._frame_age_ms > 1e3 * self.parameters.frame_timeout_s or (stamp < self._path_begins_ns and self._begun_ns is None):
+        if self._frame_age_ms > 1e3 * self.parameters.frame_timeout_s or stamp < self._goal_ns:
             return  # a plan from a stale frame is worse than none: the guardrail brakes when plans stop
         if self._begun_ns is not None and abs(stamp - self._last_frame_ns) * _S > _CLOCK_JUMP_S:
             self._end("IDLE", "the clock jumped: show the goal again")
