@@ -63,13 +63,15 @@ def open_episodes(directories: list[Path], held_out: int) -> Episodes:
     """Open data sets of one kind; the first one's last ``held_out`` episodes come last.
 
     Raises:
-        DatasetError: a set is damaged, or two sets differ in the meaning of an action or in picture size.
+        DatasetError: a set is damaged, or two sets differ in the meaning of an action, in picture size or in length.
     """
     sets = [EpisodeDataset(directory) for directory in directories]
     for other in sets[1:]:
         for key in ("tool_step", "frame"):
             if other.description.get(key) != sets[0].description.get(key):
                 raise DatasetError(f"{other.directory} and {sets[0].directory} differ in {key}: they cannot be trained on together")
+        if other.steps != sets[0].steps:
+            raise DatasetError(f"{other.directory} and {sets[0].directory} differ in steps: they cannot be trained on together")
     if sets[0].episodes <= held_out:
         raise DatasetError(f"{sets[0].directory} holds {sets[0].episodes} episodes; {held_out} are held out, so more are needed")
     ordered = [*sets[1:], sets[0]]  # held-out episodes come from the first set, at the end

@@ -54,6 +54,8 @@ class ShardWriter:
         if not np.all(np.isfinite(actions)):
             raise DatasetError(f"{self.path.name}: an action is not finite")
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        # A writer that was killed may have had this process id: in containers they repeat.
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             for name, array in {"frames": frames, "actions": actions, "state": state}.items():
@@ -75,15 +77,19 @@ class EpisodeDataset:
         if not file.is_file():
             raise DatasetError(f"{self.directory} holds no dataset.json; `latent-mpc collect` writes one")
         try:
-            self.description: dict[str, Any] = json.loads(file.read_text())
-        except json.JSONDecodeError as error:
-            raise DatasetError(f"{file}: {error}") from error
+            self.description: dict[str, Any] = dict(json.loads(file.read_text()))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{file} is not a JSON object: {error}") from error
         if self.description.get("schema_version") != SCHEMA_VERSION:
             raise DatasetError(f"{file}: schema version {self.description.get('schema_version')}, this software reads {SCHEMA_VERSION}")
         shards = sorted(self.directory.glob("shard-*"))
         if not shards:
             raise DatasetError(f"{self.directory} holds no shards")
         self._shards = [{name: self._open(shard / f"{name}.npy") for name in _ARRAYS} for shard in shards]
+        for shard, content in zip(shards, self._shards, strict=True):
+            frames, actions, state = (content[name].shape for name in _ARRAYS)
+            if not (frames[0] == actions[0] == state[0] and frames[1] == state[1] == actions[1] + 1):
+                raise DatasetError(f"{shard}: frames {frames}, actions {actions} and state {state} disagree; delete this shard and collect it again")
         shapes = {tuple(array.shape[1:] for array in shard.values()) for shard in self._shards}
         if len(shapes) != 1:
             raise DatasetError(f"{self.directory}: shards differ in shape: {sorted(map(str, shapes))}")
@@ -95,7 +101,7 @@ class EpisodeDataset:
         try:
             array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
             return array
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise DatasetError(f"{file}: cannot be read ({error}); delete this shard and collect it again") from error
 
     def frames(self) -> NDArray[np.uint8]:
