@@ -15,30 +15,41 @@ MODULES = {
     "guardrail_node": "planner_node.guardrail_node",
     "recorder_node": "latent_mpc.recorder_node",
 }
-_PARAMETER_FILES = {name: f"{name.removesuffix('_node')}.yaml" for name in MODULES}
+SHIPPED_MODELS = {"reach": "models/reach", "push": "models/push", "push-far": "models/push"}
 
 
 class BringupError(ValueError):
     """A file that the nodes need is not there, with the reason in one line."""
 
 
-def shared_folders() -> list[Path]:
-    """Where ``launch/`` and ``models/`` may lie: the working folder, the checkout, and what a package was installed under."""
+def _shared_folders() -> list[Path]:
+    """What a path may be relative to: the working folder, the checkout, and what the package was installed under."""
     checkout = Path(__file__).resolve().parents[4]
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     return [Path.cwd(), checkout, *(prefix / "share" / "latent_mpc" for prefix in (*prefixes, Path(sys.prefix)))]
 
 
-def find_shared(path: str | Path) -> Path:
-    """The absolute path of a file or folder that is shipped with the software, or of one of the user's.
+def find_shared(*paths: str | Path) -> Path:
+    """The absolute path of a file or folder of the user's or one that is shipped with the software: the first of ``paths`` that is anywhere.
 
     Raises:
         BringupError: it is nowhere.
     """
-    for folder in shared_folders():
-        if (folder / path).exists():
-            return (folder / path).resolve()
-    raise BringupError(f"{path} does not exist")
+    for path in paths:
+        for folder in _shared_folders():
+            if (folder / path).exists():
+                return (folder / path).resolve()
+    raise BringupError(f"{paths[0]} does not exist")
+
+
+def parameter_file(name: str) -> Path:
+    """The shipped parameter file of the node called ``name``.
+
+    Raises:
+        BringupError: it is missing.
+    """
+    file = f"{name.removesuffix('_node')}.yaml"
+    return find_shared(Path("launch", "config", file), Path("config", file))
 
 
 def node_command(name: str, **parameters: Value) -> NodeCommand:
@@ -47,4 +58,4 @@ def node_command(name: str, **parameters: Value) -> NodeCommand:
     Raises:
         BringupError: the parameter file is missing.
     """
-    return NodeCommand(name, MODULES[name], find_shared(Path("launch", "config", _PARAMETER_FILES[name])), parameters)
+    return NodeCommand(name, MODULES[name], parameter_file(name), parameters)

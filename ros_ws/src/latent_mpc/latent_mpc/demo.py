@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from arm_model import load_arm
-from latent_mpc.bringup import find_shared, node_command
+from latent_mpc.bringup import SHIPPED_MODELS, find_shared, node_command
 from latent_mpc.check_bag import check_bag
 from latent_mpc.demo_screen import Screen
 from latent_mpc.director import NODES, Director, DirectorError, EpisodeRun, Placed
@@ -19,7 +19,10 @@ from latent_mpc.domains import LARGEST, DomainError, is_quiet, quiet_domain
 from latent_mpc.episodes import episode_seed
 from latent_mpc.outcome import SUMMARY, EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary, write_json
 from latent_mpc.processes import NodeCommand, NodeDiedError, NodeInputError, Processes, interrupted_by_sigterm
+from latent_mpc.recording import read_recording
+from latent_mpc.report import write_report
 from latent_mpc.staging import staged
+from latent_mpc.video import read_footage, write_episodes, write_side_by_side
 from latent_mpc.walls import clearance_m, wall_between, zones_text
 from planner_node.assembly import MODES
 from planner_node.guardrails.zone import Zone
@@ -28,7 +31,6 @@ from world_model.bundle import read_manifest
 
 WALL = "wall"
 DEMO_TASKS = (*TASKS, WALL)
-_SHIPPED_MODELS = {"reach": "models/reach", "push": "models/push", "push-far": "models/push", WALL: "models/reach"}
 _BAG, _VIDEO, _REPORT, _LOGS = "bag", "episode.mp4", "report.html", "logs"
 # Among so many seeds in a row one always has room for a wall.
 _MOST_SEEDS_PER_WALL = 50
@@ -80,14 +82,16 @@ def run_demo(config: DemoConfig, console: Console | None = None) -> Summary:
         try:
             with _in_one_line(), Director(domain, processes.check) as director, Screen(console, _count(config)) as screen:
                 director.wait_for_nodes(tuple(command.name for command in commands))
-                result, without_zones = _passes(config, director, screen)
+                episodes = _episodes(config, director, screen)
+                result, without_zones = _passes(config, director, screen, episodes)
         finally:
             statuses = processes.stop()
         if statuses.get("recorder_node"):
             raise DemoError(processes.last_line("recorder_node"))
         summary = Summary(config.task, str(model), result, without_zones=without_zones)
         if config.bag:
-            summary = _examine(summary, folder, config)
+            console.print("[dim]checking the bag, making film and report[/]" if config.report else "[dim]checking the bag[/]")
+            summary = _examine(summary, [zone for _, zone in episodes], folder, config)
         write_json(summary.to_json(), folder / SUMMARY)
     return summary
 
@@ -119,7 +123,7 @@ def _check(config: DemoConfig) -> Path:
         raise DemoError(f"seed is {config.seed}, must be at least 0")
     if config.mode not in MODES:
         raise DemoError(f"unknown mode '{config.mode}'; choose one of {', '.join(MODES)}")
-    model = find_shared(config.model or _SHIPPED_MODELS[config.task])
+    model = find_shared(config.model or SHIPPED_MODELS[_sim_task(config)])
     manifest, task = read_manifest(model), _sim_task(config)
     if task not in manifest.tasks:
         raise DemoError(f"{model} was trained for {', '.join(manifest.tasks)}, not for {task}")
@@ -173,19 +177,10 @@ def _in_one_line() -> Iterator[None]:
         raise DemoFailedError(str(error)) from error
 
 
-def _passes(config: DemoConfig, director: Director, screen: Screen) -> tuple[Pass, Pass | None]:
-    """All episodes; for the wall task a second time without telling the planner of the wall, with the actor alone."""
+def _episodes(config: DemoConfig, director: Director, screen: Screen) -> list[tuple[int, Zone | None]]:
+    """Seeds; for the wall task only those whose start and goal leave room for a wall between them, with the wall."""
     if config.task != WALL:
-        seeds = [episode_seed(config.seed, index) for index in range(config.episodes)]
-        return _play(director, screen, [(seed, None) for seed in seeds], told=False), None
-    walls = _walls(config, director, screen)
-    with_zones = _play(director, screen, walls, told=True)
-    director.set_parameters("planner_node", {"zones": zones_text(()), "mode": "actor"})
-    return with_zones, _play(director, screen, walls, told=False)
-
-
-def _walls(config: DemoConfig, director: Director, screen: Screen) -> list[tuple[int, Zone | None]]:
-    """Seeds whose start and goal leave room for a wall between them, with the wall."""
+        return [(episode_seed(config.seed, index), None) for index in range(config.episodes)]
     screen.say("looking for room for walls")
     step = task_named(_sim_task(config)).tool_step
     walls: list[tuple[int, Zone | None]] = []
@@ -199,7 +194,16 @@ def _walls(config: DemoConfig, director: Director, screen: Screen) -> list[tuple
     return walls
 
 
-def _play(director: Director, screen: Screen, episodes: list[tuple[int, Zone | None]], told: bool) -> Pass:
+def _passes(config: DemoConfig, director: Director, screen: Screen, episodes: list[tuple[int, Zone | None]]) -> tuple[Pass, Pass | None]:
+    """All episodes; for the wall task a second time with the actor alone, which is not told of the walls."""
+    result = _play(director, screen, episodes)
+    if config.task != WALL:
+        return result, None
+    director.set_parameters("planner_node", {"mode": "actor"})
+    return result, _play(director, screen, episodes, told=False)
+
+
+def _play(director: Director, screen: Screen, episodes: list[tuple[int, Zone | None]], told: bool = True) -> Pass:
     """Episodes in a row; ``told``: the planner gets to know the zones."""
     outcomes, guardrail = [], GuardrailCounts()
     director.plan_ms.clear()
@@ -207,8 +211,8 @@ def _play(director: Director, screen: Screen, episodes: list[tuple[int, Zone | N
     screen.say("")
     for seed, zone in episodes:
         placed = director.place(seed)
-        if told and zone is not None:
-            director.set_parameters("planner_node", {"zones": zones_text((zone,))})
+        if zone is not None:
+            director.set_parameters("planner_node", {"zones": zones_text((zone,) if told else ())})
         run = director.play(placed, screen.show)
         outcomes.append(judge(placed, run, zone))
         guardrail = guardrail.plus(run.guardrail)
@@ -223,8 +227,20 @@ def _play(director: Director, screen: Screen, episodes: list[tuple[int, Zone | N
     )
 
 
-def _examine(summary: Summary, folder: Path, config: DemoConfig) -> Summary:
-    """Check the bag against the arm's limits, and make the video and the report out of it. Paths are those after ``folder`` got its final name."""
-    out = config.out.absolute()
-    report = check_bag(folder / _BAG, load_arm().urdf)
-    return replace(summary, limit_violations=report.total, bag=str(out / _BAG))
+def _examine(summary: Summary, walls: Sequence[Zone | None], folder: Path, config: DemoConfig) -> Summary:
+    """Check the bag against the arm's limits, and make film and report of it. Paths are those after ``folder`` got its final name."""
+    out, bag, urdf = config.out.absolute(), folder / _BAG, load_arm().urdf
+    check = check_bag(bag, urdf)
+    summary = replace(summary, limit_violations=check.total, bag=str(out / _BAG))
+    if not config.report:
+        return summary
+    summary = replace(summary, video=str(out / _VIDEO), report=str(out / _REPORT))
+    write_report(folder / _REPORT, summary.to_json(), bag, check, urdf)
+    recording = read_recording(bag, [episode.seconds for episode in summary.all_episodes])
+    footage, camera = read_footage(bag), task_named(_sim_task(config)).camera
+    if summary.without_zones is None:
+        write_episodes(folder / _VIDEO, recording, footage, camera, config.task, walls)
+    else:
+        pairs = [(index, index + config.episodes) for index in range(config.episodes)]
+        write_side_by_side(folder / _VIDEO, recording, footage, camera, pairs, ("told of the wall", "actor alone, not told"), walls)
+    return summary

@@ -36,6 +36,8 @@ _LOOK_AROUND_S = 1.5
 _SERVICE_S = 10.0
 _START_S = 5.0
 _SLACK_S = 5.0
+# Between the last command before a reset and the first one after it: whoever looks at the commands sees two motions, not one with a jump.
+_SILENCE_S = 0.25
 # Camera pictures of the new episode that everybody gets to see before its goal is shown.
 _FRESH_LATENTS = 2
 # Ground truth arrives every 50 ms; the arm has come to rest by the third after the last step.
@@ -105,6 +107,7 @@ class Director:
         self._path: list[list[float]] = []
         self._truths = self._latents = 0
         self._goal: Image | None = None
+        self._silent_since = 0.0
         self._heard: set[str] = set()
         self.plan_ms: list[float] = []
         self.plan_rates: list[float] = []
@@ -195,7 +198,7 @@ class Director:
                 raise DirectorError(f"{complaint()} within {timeout_s:.0f} s")
             self._spin()
 
-    def _call(self, client: Client, request: Any, name: str) -> Any:  # noqa: ANN401 - any service
+    def _call(self, client: Client, request: Any, name: str) -> Any:
         self._until(client.service_is_ready, _SERVICE_S, lambda: f"service {name} does not appear")
         future = client.call_async(request)
         self._until(future.done, _SERVICE_S, lambda: f"service {name} does not answer")
@@ -227,6 +230,7 @@ class Director:
             DirectorError: a service does not answer or refuses.
         """
         self._trigger("/guardrail_node/stop")
+        self._silent_since = time.monotonic()
         self.set_parameters("sim_node", {"episode_seed": seed})
         answer = json.loads(self._trigger("/sim_node/reset"))
         placed = _placed(answer)
@@ -241,6 +245,7 @@ class Director:
         """
         latents = self._latents
         self._until(lambda: self._latents >= latents + _FRESH_LATENTS, _START_S, lambda: "no latents")
+        self._until(lambda: time.monotonic() - self._silent_since >= _SILENCE_S, _START_S, lambda: "")
         self._trigger("/guardrail_node/reset")
         self._trigger("/guardrail_node/arm")
         self._until(lambda: self._guardrail_says("HOLDING", "TRACKING"), _START_S, lambda: "the guardrail does not hold the arm")

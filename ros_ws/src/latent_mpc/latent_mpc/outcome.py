@@ -91,6 +91,11 @@ class Summary:
     report: str | None = None
     without_zones: Pass | None = None
 
+    @property
+    def all_episodes(self) -> tuple[EpisodeOutcome, ...]:
+        """Those of both passes, in the order in which they were played."""
+        return self.result.episodes + (() if self.without_zones is None else self.without_zones.episodes)
+
     def to_json(self) -> dict[str, Any]:
         """The keys that scripts rely on, and some more."""
         content: dict[str, Any] = {"task": self.task, "model": self.model, **_pass_json(self.result)}
