@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from sim.exploration import exploration_for
 from sim.tasks import PicturedGoalEnv, make_env, task_named
 from sim.tasks.task import State
 from world_model.bundle import bundle_sha256, read_manifest
-from world_model.data import ShardWriter, write_description
+from world_model.data import DatasetError, EpisodeDataset, ShardWriter, write_description
 from world_model.protocol import PlanningModel
 from world_model.runtime import OnnxModel
 
@@ -29,7 +31,7 @@ Recorded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Collection:
-    """What to collect: ``shards`` x 25 episodes x 40 steps of ``task``.
+    """What to collect: ``shards`` of ``episodes`` of ``steps`` actions of ``task``.
 
     With a bundle ``actor``, take-over episodes: the actor acts from pixels until the script takes over. They show the way out of the actor's own
     mistakes (DAgger, Ross 2011).
@@ -40,6 +42,8 @@ class Collection:
     seed: int
     out: Path
     actor: Path | None = None
+    episodes: int = EPISODES_PER_SHARD
+    steps: int = EPISODE_STEPS
 
 
 def flat_state(state: State) -> NDArray[np.float32]:
@@ -48,12 +52,12 @@ def flat_state(state: State) -> NDArray[np.float32]:
     return np.array([*state.tool, *block], dtype=np.float32)
 
 
-def explore(env: PicturedGoalEnv, rng: np.random.Generator) -> Recorded:
+def explore(env: PicturedGoalEnv, rng: np.random.Generator, steps: int) -> Recorded:
     """One exploring episode: frames ``(T+1, h, w, 3)``, actions ``(T, A)``, state ``(T+1, 6)``."""
     policy = exploration_for(env.task, rng)
     env.place(*policy.start())
     frames, actions, states = [env.render()], [], [env.state()]
-    for _ in range(EPISODE_STEPS):
+    for _ in range(steps):
         action = policy.act(states[-1], env.commanded)
         env.move(action)
         actions.append(action)
@@ -62,7 +66,7 @@ def explore(env: PicturedGoalEnv, rng: np.random.Generator) -> Recorded:
     return np.stack(frames), np.stack(actions), np.stack([flat_state(state) for state in states])
 
 
-def take_over(env: PicturedGoalEnv, rng: np.random.Generator, model: PlanningModel) -> Recorded:
+def take_over(env: PicturedGoalEnv, rng: np.random.Generator, model: PlanningModel, steps: int) -> Recorded:
     """One episode towards a drawn goal in which the actor acts for 8 to 28 steps and the script goes on from wherever that led."""
     observation, _ = env.reset(seed=int(rng.integers(2**31)))
     assert env.episode is not None
@@ -71,7 +75,7 @@ def take_over(env: PicturedGoalEnv, rng: np.random.Generator, model: PlanningMod
     goal = model.encode(observation["goal"][None])[0]
     switch = int(rng.integers(*_ACTOR_STEPS))
     frames, actions, states = [env.render()], [], [env.state()]
-    for step in range(EPISODE_STEPS):
+    for step in range(steps):
         if step < switch:
             mixture = model.propose(model.encode(frames[-1][None]), goal, np.array([env.task.steps - step], dtype=np.float32))
             action = (mixture.mode() if rng.random() < _MODE_SHARE else mixture.sample(rng))[0]
@@ -96,8 +100,8 @@ def _collect_shard(work: tuple[Collection, int]) -> int:
     collection, index = work
     assert _worker is not None
     env, model = _worker
-    generators = (np.random.default_rng([collection.seed, index, number]) for number in range(EPISODES_PER_SHARD))
-    episodes = [explore(env, rng) if model is None else take_over(env, rng, model) for rng in generators]
+    generators = (np.random.default_rng([collection.seed, index, number]) for number in range(collection.episodes))
+    episodes = [explore(env, rng, collection.steps) if model is None else take_over(env, rng, model, collection.steps) for rng in generators]
     frames, actions, states = (np.stack(arrays) for arrays in zip(*episodes, strict=True))
     ShardWriter(collection.out, index).write(frames, actions, states)
     return index
@@ -108,7 +112,8 @@ def collect(collection: Collection, workers: int, report: Callable[[int, int], N
 
     Raises:
         UnknownTaskError: there is no such task.
-        ValueError: the folder holds another collection.
+        DatasetError: the folder holds another collection.
+        BundleError: the actor's bundle cannot be used.
     """
     task = task_named(collection.task)
     description: dict[str, Any] = {
@@ -119,12 +124,22 @@ def collect(collection: Collection, workers: int, report: Callable[[int, int], N
         "policy": "exploration" if collection.actor is None else "take-over",
         "actor": None if collection.actor is None else bundle_sha256(read_manifest(collection.actor)),
     }
-    write_description(collection.out, description)
+    _claim(collection.out, description)
     missing = [index for index in range(collection.shards) if not ShardWriter(collection.out, index).path.is_dir()]
     done = collection.shards - len(missing)
     report(done, collection.shards)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _open_worker, (collection,)) as pool:
-        for _ in pool.imap_unordered(_collect_shard, [(collection, index) for index in missing]):
+    # An executor says so when a worker was killed; a Pool would wait for it for ever.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open_worker, (collection,)) as pool:
+        for _ in pool.map(_collect_shard, [(collection, index) for index in missing]):
             done += 1
             report(done, collection.shards)
+
+
+def _claim(out: Path, description: dict[str, Any]) -> None:
+    """Write the description, unless the folder holds shards of another one."""
+    if (out / "dataset.json").is_file() and any(out.glob("shard-*")):
+        before = EpisodeDataset(out).description
+        for key, value in json.loads(json.dumps(description)).items():
+            if before.get(key) != value:
+                raise DatasetError(f"{out} holds a collection with {key} {before.get(key)}, not {value}; choose another --out or delete it")
+    write_description(out, description)
