@@ -1,0 +1,135 @@
+"""The demo's pure parts: walls, judging, output folders, domains, the summary."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+from latent_mpc.bringup import MODULES, BringupError, find_shared, node_command, parameter_file
+from latent_mpc.demo import judge
+from latent_mpc.director import EpisodeRun, Placed
+from latent_mpc.domains import is_quiet, quiet_domain
+from latent_mpc.outcome import EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary, write_json
+from latent_mpc.staging import OutputError, staged
+from latent_mpc.walls import WALL_HALF_M, clearance_m, wall_between, zones_text
+
+from planner_node.guardrails.zone import read_zones
+from sim.tasks import task_named
+
+STEP = task_named("reach").tool_step
+
+
+class TestWalls:
+    def test_stands_half_way_and_square_to_the_straight_line(self):
+        start, goal = np.array([0.40, -0.10, 0.1]), np.array([0.60, 0.10, 0.3])
+        wall = wall_between(start, goal, STEP)
+        assert wall.centre == pytest.approx((0.5, 0.0)) and wall.half == WALL_HALF_M
+        along = np.array([np.cos(wall.yaw), np.sin(wall.yaw)])
+        assert along @ (goal - start)[:2] == pytest.approx(0.0, abs=1e-9)
+        straight = np.linspace(start, goal, 50)
+        assert clearance_m(wall, straight) < 0 < clearance_m(wall, np.stack([start, goal]))
+
+    def test_needs_room_beside_it_and_a_way_round_it(self):
+        assert wall_between(np.array([0.5, 0.0, 0.1]), np.array([0.5, 0.05, 0.3]), STEP) is None
+        assert wall_between(np.array([0.5, -0.2, 0.1]), np.array([0.52, 0.2, 0.3]), STEP) is not None
+        narrow = type(STEP)(0.04, 0.2, (0.45, -0.25, 0.06), (0.55, 0.25, 0.36))
+        assert wall_between(np.array([0.5, -0.2, 0.1]), np.array([0.5, 0.2, 0.3]), narrow) is None
+
+    def test_the_planner_reads_what_is_written(self):
+        wall = wall_between(np.array([0.4, -0.2, 0.1]), np.array([0.5, 0.2, 0.3]), STEP)
+        (read,) = read_zones(zones_text((wall,)))
+        assert read == wall
+        assert read_zones(zones_text(())) == ()
+
+
+def run(distance=0.01, cut_short="", path=((0.4, 0.0, 0.1), (0.6, 0.0, 0.1))):
+    return EpisodeRun(distance, 20, 4.0, cut_short, np.array(path), GuardrailCounts(400, 1, 0, 0))
+
+
+PLACED = Placed(7, 0.2, 0.025, 20, 0.2, (0.4, 0.0, 0.1), (0.6, 0.0, 0.1), 1)
+
+
+class TestJudge:
+    def test_within_the_tolerance_is_reached(self):
+        assert judge(PLACED, run(0.025), None) == EpisodeOutcome(7, True, 0.2, 0.025, 20, 4.0, "reached", None)
+        assert judge(PLACED, run(0.026), None).outcome == "missed"
+
+    def test_through_the_wall_is_not_reached(self):
+        wall = wall_between(np.array([0.4, 0.0, 0.1]), np.array([0.6, 0.0, 0.1]), STEP)
+        through = judge(PLACED, run(path=np.linspace([0.4, 0.0, 0.1], [0.6, 0.0, 0.1], 20)), wall)
+        assert not through.success and through.outcome == "went through the wall" and through.clearance_m < 0
+        around = judge(PLACED, run(path=[[0.4, 0.0, 0.1], [0.4, 0.2, 0.1], [0.6, 0.2, 0.1], [0.6, 0.0, 0.1]]), wall)
+        assert around.success and around.clearance_m > 0
+
+    def test_a_stop_is_not_reached_whatever_the_distance(self):
+        stopped = judge(PLACED, run(0.001, "stopped: stop requested"), None)
+        assert not stopped.success and stopped.outcome == "stopped: stop requested"
+
+
+class TestStaging:
+    def test_appears_whole(self, tmp_path):
+        out = tmp_path / "runs" / "demo"
+        with staged(out, "summary.json") as folder:
+            (folder / "summary.json").write_text("{}")
+            assert not out.exists()
+        assert [p.name for p in out.iterdir()] == ["summary.json"] and [p.name for p in out.parent.iterdir()] == ["demo"]
+
+    def test_or_not_at_all(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt), staged(tmp_path / "demo", "summary.json") as folder:
+            (folder / "bag").mkdir()
+            raise KeyboardInterrupt
+        assert list(tmp_path.iterdir()) == []
+
+    def test_replaces_an_earlier_output_only_at_the_end(self, tmp_path):
+        out = tmp_path / "demo"
+        out.mkdir()
+        (out / "summary.json").write_text("old")
+        with pytest.raises(RuntimeError), staged(out, "summary.json") as folder:
+            raise RuntimeError
+        assert (out / "summary.json").read_text() == "old"
+        with staged(out, "summary.json") as folder:
+            (folder / "summary.json").write_text("new")
+        assert (out / "summary.json").read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["demo"]
+
+    def test_leaves_other_folders_alone(self, tmp_path):
+        (tmp_path / "thesis.tex").write_text("all I have")
+        with pytest.raises(OutputError, match="not empty"), staged(tmp_path, "summary.json"):
+            pass
+        with pytest.raises(OutputError, match="not a folder"), staged(tmp_path / "thesis.tex", "summary.json"):
+            pass
+        with pytest.raises(OutputError, match="cannot write"), staged(tmp_path / "thesis.tex" / "demo", "summary.json"):
+            pass
+        assert (tmp_path / "thesis.tex").read_text() == "all I have"
+
+
+def test_a_domain_with_a_listener_is_not_quiet():
+    domain = quiet_domain()
+    assert is_quiet(domain)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
+        somebody.bind(("", 7400 + 250 * domain + 12))
+        assert not is_quiet(domain)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_node_has_a_parameter_file(name):
+    assert f"{name}:" in parameter_file(name).read_text()
+    assert node_command(name, task="push").arguments()[-1] == "task:=push"
+
+
+def test_what_is_nowhere_is_said():
+    with pytest.raises(BringupError, match="models/none does not exist"):
+        find_shared("models/none")
+
+
+def test_the_summary_has_the_keys_of_the_contract(tmp_path):
+    episode = judge(PLACED, run(), None)
+    result = Pass((episode, judge(PLACED, run(0.5), None)), 12.5, Spread.of([1.0, 2.0, 3.0]), Spread(), GuardrailCounts(10, 1, 2, 3))
+    content = Summary("reach", "models/reach", result, limit_violations=0, bag="out/bag").to_json()
+    write_json(content, tmp_path / "summary.json")
+    content = json.loads((tmp_path / "summary.json").read_text())
+    wanted = ("task", "episodes", "success_rate", "plan_rate_hz", "plan_ms", "frame_to_command_ms", "guardrail", "limit_violations", "bag")
+    assert set(wanted) <= content.keys()
+    assert {"seed", "success", "start_distance_m", "final_distance_m", "steps", "seconds", "outcome"} <= content["episodes"][0].keys()
+    assert content["success_rate"] == 0.5 and content["plan_ms"]["p50"] == 2.0 and content["frame_to_command_ms"] == {"p50": None, "p99": None}
+    assert content["guardrail"] == {"cycles": 10, "interventions": 1, "missed_cycles": 2, "stops": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
