@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from world_model.bundle import read_manifest
 WALL = "wall"
 DEMO_TASKS = (*TASKS, WALL)
 _BAG, _VIDEO, _REPORT, _LOGS = "bag", "episode.mp4", "report.html", "logs"
+_THIS_MACHINE_ONLY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 # Among so many seeds in a row one always has room for a wall.
 _MOST_SEEDS_PER_WALL = 50
 
@@ -74,11 +76,12 @@ def run_demo(config: DemoConfig, console: Console | None = None) -> Summary:
         KeyboardInterrupt: it was interrupted. In each of these cases all nodes are stopped and nothing is left in ``config.out``.
     """
     model = _check(config)
+    os.environ.update(_THIS_MACHINE_ONLY)
     console = console or Console()
     with staged(config.out, SUMMARY) as folder, interrupted_by_sigterm():
         domain = _domain(config.domain)
         commands = _commands(config, model, folder)
-        processes = Processes(commands, {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, folder / _LOGS)
+        processes = Processes(commands, {"ROS_DOMAIN_ID": str(domain)}, folder / _LOGS)
         try:
             with _in_one_line(), Director(domain, processes.check) as director, Screen(console, _count(config)) as screen:
                 director.wait_for_nodes(tuple(command.name for command in commands))

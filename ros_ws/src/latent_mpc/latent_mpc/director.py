@@ -32,7 +32,7 @@ from ros_bridge.stamps import stamp_ns
 
 NODES = ("sim_node", "perception_node", "planner_node", "guardrail_node", "recorder_node")
 _LIFECYCLE_NODES = ("planner_node", "guardrail_node")
-_LOOK_AROUND_S = 1.5
+_LOOK_AROUND_S = 5.0
 _SERVICE_S = 10.0
 _START_S = 5.0
 _SLACK_S = 5.0
@@ -163,11 +163,13 @@ class Director:
     # Waiting.
 
     def look_around(self) -> list[str]:
-        """Names of the nodes of ours that are on the domain already."""
+        """Names of the nodes of ours that are on the domain already; takes a few seconds when there are none."""
         deadline = time.monotonic() + _LOOK_AROUND_S
-        while time.monotonic() < deadline:
+        found: set[str] = set()
+        while not found and time.monotonic() < deadline:
             self._spin()
-        return sorted(set(self._node.get_node_names()) & set(NODES))
+            found = set(self._node.get_node_names()) & set(NODES)
+        return sorted(found)
 
     def wait_for_nodes(self, names: tuple[str, ...], timeout_s: float = 60.0) -> None:
         """Return when every node of ``names`` is up, the lifecycle nodes among them are active, and latents flow.

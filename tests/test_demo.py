@@ -1,0 +1,155 @@
+"""The demo end to end: real nodes, real DDS, a bag, a film, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+from bundles import write_bundle
+from conftest import wait_until
+from latent_mpc import bringup
+from latent_mpc.bag import read_messages, read_topics
+from latent_mpc.demo import DemoConfig, DemoError, DemoFailedError, run_demo
+from latent_mpc.domains import quiet_domain
+from rich.console import Console
+
+QUIET = Console(quiet=True)
+START_DEMO = """
+import sys
+from pathlib import Path
+from latent_mpc.demo import DemoConfig, run_demo
+run_demo(DemoConfig("reach", 5, 0, Path(sys.argv[2]), model=Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("models") / "untrained")
+
+
+def config(tmp_path, bundle, **changes):
+    return DemoConfig(**({"task": "reach", "episodes": 1, "seed": 3, "out": tmp_path / "demo", "model": bundle} | changes))
+
+
+def descendants(pid):
+    """Process ids of everything that ``pid`` started, directly or not."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def alive(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]
+
+
+def test_an_episode_with_bag_film_and_report(tmp_path, bundle):
+    before = descendants(os.getpid())
+    summary = run_demo(config(tmp_path, bundle), QUIET)
+    out = tmp_path / "demo"
+    assert descendants(os.getpid()) <= before and os.listdir(tmp_path) == ["demo"]
+    assert sorted(os.listdir(out)) == ["bag", "episode.mp4", "logs", "report.html", "summary.json"]
+
+    content = json.loads((out / "summary.json").read_text())
+    assert content == json.loads(json.dumps(summary.to_json()))
+    (episode,) = content["episodes"]
+    # An untrained actor that never moves: the arm stays where it started, and the planner takes all its steps to find that out.
+    assert episode["seed"] == 310_000 and not episode["success"] and episode["outcome"] == "missed"
+    assert episode["final_distance_m"] == pytest.approx(episode["start_distance_m"], abs=0.02)
+    assert episode["steps"] == 20 and 3.5 < episode["seconds"] < 8.0
+    assert content["limit_violations"] == 0
+    assert content["guardrail"]["cycles"] > 100 and content["guardrail"]["stops"] == 0
+    assert content["plan_rate_hz"] > 0 and content["plan_ms"]["p50"] > 0 and content["frame_to_command_ms"]["p50"] > 0
+
+    bag = Path(content["bag"])
+    topics = read_topics(bag)
+    assert topics["/camera/image_raw"] == "sensor_msgs/msg/Image" and "/joint_trajectory_controller/joint_trajectory" in topics
+    assert len(list(read_messages(bag, ["/goal/image"]))) == 1
+    frames = imageio_ffmpeg.read_frames(str(out / "episode.mp4"))
+    width, height = next(frames)["size"]
+    pictures = list(frames)
+    assert len(pictures) > 20 and all(len(picture) == width * height * 3 for picture in pictures)
+    assert "<svg" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, bundle, number):
+    out = tmp_path / "demo"
+    process = subprocess.Popen([sys.executable, "-c", START_DEMO, bundle, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(descendants(process.pid)) >= 5, what="nodes")
+        time.sleep(1.5)
+        nodes = descendants(process.pid)
+        process.send_signal(number)
+        assert process.wait(30) != 0
+    finally:
+        process.kill()
+    wait_until(lambda: not alive(nodes), 15.0, "the end of the nodes")
+    if number != signal.SIGKILL:
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_node_that_dies_ends_the_demo_in_one_line(tmp_path, bundle, monkeypatch):
+    (tmp_path / "weak_node.py").write_text("raise RuntimeError('gave up')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(bringup.MODULES, "planner_node", "weak_node")
+    with pytest.raises(DemoFailedError, match=r"^planner_node ended with status 1 \| .*RuntimeError: gave up$"):
+        run_demo(config(tmp_path, bundle), QUIET)
+    assert os.listdir(tmp_path) == ["weak_node.py"] or sorted(os.listdir(tmp_path)) == ["__pycache__", "weak_node.py"]
+
+
+def test_a_node_that_refuses_its_input_is_quoted(tmp_path, bundle, monkeypatch):
+    (tmp_path / "picky_node.py").write_text("import sys\nprint('no such model', file=sys.stderr)\nsys.exit(2)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(bringup.MODULES, "perception_node", "picky_node")
+    with pytest.raises(DemoError, match=r"^no such model$"):
+        run_demo(config(tmp_path, bundle), QUIET)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_domain_in_use_is_refused(tmp_path, bundle, start_node, ros_context):
+    node = start_node("sim.sim_node")
+    domain = int(os.environ["ROS_DOMAIN_ID"])
+    wait_until(lambda: "argv" in node.output, what="the simulator")
+    time.sleep(1.0)
+    with pytest.raises(ValueError, match=rf"ROS domain {domain} is in use: sim_node"):
+        run_demo(config(tmp_path, bundle, domain=domain), QUIET)
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"task": "juggle"}, "unknown task 'juggle'; choose one of reach, push, push-far, wall"),
+        ({"episodes": 0}, "episodes is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"mode": "guess"}, "unknown mode 'guess'"),
+        ({"domain": 500}, "ROS domain is 500"),
+        ({"task": "push"}, "was trained for reach, not for push"),
+        ({"model": Path("/nowhere")}, "/nowhere does not exist"),
+        ({"out": Path("/dev/null/demo")}, "cannot write /dev/null/demo"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_starts(tmp_path, bundle, changes, reason):
+    with pytest.raises(ValueError, match="^.*" + reason) as error:
+        run_demo(config(tmp_path, bundle, **changes), QUIET)
+    assert len(str(error.value).splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_domain_of_ones_own_choice(tmp_path, bundle):
+    summary = run_demo(config(tmp_path, bundle, domain=quiet_domain(), bag=False), QUIET)
+    assert summary.bag is None and summary.limit_violations is None and len(summary.result.episodes) == 1
+    assert sorted(os.listdir(tmp_path / "demo")) == ["logs", "summary.json"]
