@@ -120,6 +120,8 @@ def train_jepa(config: TrainConfig, learned: Learned, data: Episodes, out: Path,
     frames, actions = torch.from_numpy(data.frames), torch.from_numpy(data.actions)
     train_episodes = len(actions) - config.held_out
     length = actions.shape[1] + 1
+    if settings.window > length:
+        raise DatasetError(f"the episodes have {length} frames, too few for windows of {settings.window}")
     file = out / "jepa.safetensors"
     start = 0
     identity = {"config": dataclasses.asdict(config), "data": list(data.descriptions)}
@@ -130,8 +132,9 @@ def train_jepa(config: TrainConfig, learned: Learned, data: Episodes, out: Path,
         generator.set_state(extra["generator"])
         start = int(meta["step"])
     log = out / "log.csv"
-    if start == 0:
-        log.write_text("step,next,rollout,sigreg,rank\n")
+    # Rows from after the checkpoint will be written again.
+    kept = [line for line in log.read_text().splitlines()[1:] if int(line.split(",")[0]) <= start] if start and log.is_file() else []
+    log.write_text("\n".join(["step,next,rollout,sigreg,rank", *kept]) + "\n")
     for step in range(start, settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings.steps, settings.learning_rate, settings.warmup)
@@ -250,6 +253,9 @@ def train(config: TrainConfig, directories: list[Path], out: Path, report: Repor
     """
     torch.set_num_threads(config.threads)
     data = open_episodes(directories, config.held_out)
+    for description in data.descriptions:
+        if description.get("task") not in config.tasks:
+            raise DatasetError(f"'{config.name}' is for {', '.join(config.tasks)}, but data of task '{description.get('task')}' was given")
     height, width = data.frames.shape[2:4]
     learned = build(config, (height, width, 3), data.actions.shape[2])
     out.mkdir(parents=True, exist_ok=True)
@@ -261,7 +267,8 @@ def train(config: TrainConfig, directories: list[Path], out: Path, report: Repor
     report("encoding", 0, 1, {})
     latents = encode_all(learned.jepa, data.frames).clone()
     held_out = slice(-config.held_out, None)
-    probes = probe_errors(latents[held_out].numpy(), data.state[held_out], latents[:400].numpy(), data.state[:400])
+    fitted = slice(0, min(400, len(latents) - config.held_out))
+    probes = probe_errors(latents[held_out].numpy(), data.state[held_out], latents[fitted].numpy(), data.state[fitted])
     report("encoding", 1, 1, probes)
     train_distance(config, learned.distance, latents[: -config.held_out], report)
     train_actor(config, learned.actor, latents, torch.from_numpy(data.actions), report)
