@@ -24,13 +24,12 @@ from latent_mpc.recording import read_recording
 from latent_mpc.report import write_report
 from latent_mpc.staging import staged
 from latent_mpc.video import read_footage, write_episodes, write_side_by_side
-from latent_mpc.walls import clearance_m, wall_between, zones_text
+from latent_mpc.walls import WALL, clearance_m, wall_between, zones_text
 from planner_node.assembly import MODES
 from planner_node.guardrails.zone import Zone
 from sim.tasks import TASKS, task_named
 from world_model.bundle import read_manifest
 
-WALL = "wall"
 DEMO_TASKS = (*TASKS, WALL)
 _BAG, _VIDEO, _REPORT, _LOGS = "bag", "episode.mp4", "report.html", "logs"
 _THIS_MACHINE_ONLY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from arm_model import ToolStep
 from planner_node.guardrails.zone import Zone
 
+WALL = "wall"
+"""The task's name: ``reach`` with a wall in between."""
+
 WALL_HALF_M = (0.09, 0.02)
 # Room that the tool needs to pass the end of a wall, and to stand beside it.
 _PASSAGE_M = 0.035
