@@ -17,6 +17,7 @@ WALL_HALF_M = (0.09, 0.02)
 # Room that the tool needs to pass the end of a wall, and to stand beside it.
 _PASSAGE_M = 0.035
 _BESIDE_M = 0.03
+_POINTS_BETWEEN = 10
 
 
 def wall_between(start: NDArray[np.float64], goal: NDArray[np.float64], workspace: ToolStep) -> Zone | None:
@@ -39,5 +40,8 @@ def zones_text(zones: tuple[Zone, ...]) -> str:
 
 
 def clearance_m(zone: Zone, tool_path: NDArray[np.float64]) -> float:
-    """Least distance in m of the true tool points ``(N, 3)`` from the zone, negative where they were inside."""
-    return float(zone.signed_distance(tool_path).min()) if len(tool_path) else float("inf")
+    """Least distance in m of the true tool path ``(N, 3)``, straight from point to point, from the zone; negative where it went inside."""
+    if not len(tool_path):
+        return float("inf")
+    between = np.linspace(tool_path[:-1], tool_path[1:], _POINTS_BETWEEN).reshape(-1, tool_path.shape[1])
+    return float(zone.signed_distance(np.concatenate([tool_path, between])).min())
