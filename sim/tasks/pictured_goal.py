@@ -35,6 +35,7 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def __init__(self, task: Task, render_mode: str | None = "rgb_array", gui: bool = False) -> None:
         self.task = task
         self.render_mode = render_mode
+        self.trace_tool = False
         arm = load_arm()
         self.kinematics = Kinematics(arm)
         self.world = ArmWorld(arm, block=task.has_block, gui=gui)
@@ -46,6 +47,7 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._q = arm.home.copy()
         self._goal = np.zeros(picture.shape, np.uint8)
         self._steps = 0
+        self._tool_path: list[NDArray[np.float64]] = []
         self.episode: Episode | None = None
 
     # The scene, as a task sees it while it draws an episode.
@@ -69,6 +71,12 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             for k in range(1, setpoints + 1):
                 self.world.command(before + (self._q - before) * k / setpoints)
                 self.world.advance(physics_steps)
+                if self.trace_tool:
+                    self._tool_path.append(self.world.tool())
+
+    def tool_path(self) -> NDArray[np.float64]:
+        """True tool points ``(N, 3) m`` every 10 ms since the reset, if ``trace_tool`` was set. Ground truth: for evaluation only."""
+        return np.array(self._tool_path).reshape(-1, 3)
 
     def state(self) -> State:
         """Ground truth now."""
@@ -97,6 +105,7 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._goal = self.render()
         self.place(np.array(episode.tool), episode.block)
         self._steps = 0
+        self._tool_path = []
         return self._observe(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

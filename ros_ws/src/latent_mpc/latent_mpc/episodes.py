@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,15 +39,21 @@ def episode_seed(seed: int, index: int) -> int:
     return seed * _SEED_STRIDE + _SEED_OFFSET + index
 
 
-def draw_manifest(env: PicturedGoalEnv, seeds: tuple[int, ...], count: int) -> EpisodeManifest:
-    """``count`` episodes for each seed."""
+def draw_manifest(
+    env: PicturedGoalEnv, task: str, seeds: tuple[int, ...], count: int, suits: Callable[[Episode], bool] = lambda _: True
+) -> EpisodeManifest:
+    """The first ``count`` episodes of each seed that suit."""
     episodes = []
     for seed in seeds:
-        for index in range(count):
-            env.reset(seed=episode_seed(seed, index))
-            assert env.episode is not None
-            episodes.append(env.episode)
-    return EpisodeManifest(env.task.name, seeds, tuple(episodes))
+        drawn = (_drawn(env, episode_seed(seed, index)) for index in range(_SEED_STRIDE))
+        episodes += list(itertools.islice((episode for episode in drawn if suits(episode)), count))
+    return EpisodeManifest(task, seeds, tuple(episodes))
+
+
+def _drawn(env: PicturedGoalEnv, seed: int) -> Episode:
+    env.reset(seed=seed)
+    assert env.episode is not None
+    return env.episode
 
 
 def write_manifest(file: Path, manifest: EpisodeManifest) -> None:

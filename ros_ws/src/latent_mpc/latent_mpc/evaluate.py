@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from arm_model import ToolStep
 from latent_mpc.episodes import EpisodeManifest, draw_manifest, read_manifest, write_manifest
 from latent_mpc.intervals import sign_test, wilson95
 from latent_mpc.policies import POLICIES, REFERENCES, make_policy
+from latent_mpc.walls import WALL, clearance_m, wall_between
 from planner_node.assembly import PlannerConfig
+from planner_node.guardrails.zone import Zone
 from sim.tasks import Episode, PicturedGoalEnv, make_env
-from world_model.bundle import bundle_sha256, read_manifest as read_bundle_manifest
+from world_model.bundle import bundle_sha256
+from world_model.bundle import read_manifest as read_bundle_manifest
 from world_model.runtime import OnnxModel
 
 
@@ -44,13 +48,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one episode went. ``plan_ms`` are the decision times."""
+    """How one episode went. ``clearance_m``: least distance of the true tool point from the wall, negative inside; ``plan_ms``: decision times."""
 
     policy: str
     seed: int
     success: bool
     start_distance_m: float
     final_distance_m: float
+    clearance_m: float | None
     plan_ms: tuple[float, ...]
 
 
@@ -59,7 +64,7 @@ _worker: tuple[Evaluation, PicturedGoalEnv, OnnxModel] | None = None
 
 def _open_worker(evaluation: Evaluation) -> None:
     global _worker  # one simulator and one model per worker process, opened once
-    _worker = (evaluation, make_env(evaluation.task), OnnxModel(evaluation.model))
+    _worker = (evaluation, make_env(sim_task(evaluation.task)), OnnxModel(evaluation.model))
 
 
 def _play(work: tuple[str, Episode]) -> Outcome:
@@ -74,7 +79,9 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
     policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed)
     observation, info = env.reset(options={"episode": episode})
     start = float(info["distance_m"])
-    policy.start(observation, env.task.steps, ())
+    wall = wall_of(episode, env.task.tool_step) if evaluation.task == WALL else None
+    env.trace_tool = wall is not None
+    policy.start(observation, env.task.steps, () if wall is None else (wall,))
     times = []
     truncated = False
     while not truncated:
@@ -82,7 +89,19 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
         action = policy.act(observation)
         times.append(1e3 * (time.perf_counter() - begun))
         observation, _, _, truncated, info = env.step(action)
-    return Outcome(policy_name, episode.seed, bool(info["success"]), start, float(info["distance_m"]), tuple(times))
+    clearance = None if wall is None else clearance_m(wall, env.tool_path())
+    success = bool(info["success"]) and (clearance is None or clearance >= 0)
+    return Outcome(policy_name, episode.seed, success, start, float(info["distance_m"]), clearance, tuple(times))
+
+
+def sim_task(task: str) -> str:
+    """The simulated task behind ``task``: the wall stands in ``reach``."""
+    return "reach" if task == WALL else task
+
+
+def wall_of(episode: Episode, tool_step: ToolStep) -> Zone | None:
+    """The wall between an episode's start and goal, or None where there is no room for one."""
+    return wall_between(np.array(episode.tool), np.array(episode.goal_tool), tool_step)
 
 
 def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int, int], None]) -> dict[str, Any]:
@@ -95,9 +114,9 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
     unknown = set(evaluation.policies) - set(POLICIES)
     if unknown:
         raise EvaluationError(f"unknown policy '{sorted(unknown)[0]}'; choose among {', '.join(POLICIES)}")
-    env = make_env(evaluation.task)
+    env = make_env(sim_task(evaluation.task))
     bundle = read_bundle_manifest(evaluation.model)
-    if evaluation.task not in bundle.tasks:
+    if sim_task(evaluation.task) not in bundle.tasks:
         raise EvaluationError(f"{evaluation.model} was trained for {', '.join(bundle.tasks)}, not for {evaluation.task}")
     manifest = _episodes(evaluation, env)
     work = [(policy, episode) for policy in evaluation.policies for episode in manifest.episodes]
@@ -115,7 +134,10 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
 def _episodes(evaluation: Evaluation, env: PicturedGoalEnv) -> EpisodeManifest:
     if evaluation.manifest is not None and evaluation.manifest.is_file():
         return read_manifest(evaluation.manifest, evaluation.task)
-    manifest = draw_manifest(env, evaluation.seeds, evaluation.episodes)
+    step = env.task.tool_step
+    manifest = draw_manifest(
+        env, evaluation.task, evaluation.seeds, evaluation.episodes, lambda e: evaluation.task != WALL or wall_of(e, step) is not None
+    )
     if evaluation.manifest is not None:
         write_manifest(evaluation.manifest, manifest)
     return manifest
@@ -152,12 +174,15 @@ def _rate(group: list[Outcome]) -> float:
 def _row(group: list[Outcome]) -> dict[str, Any]:
     finals = np.array([o.final_distance_m for o in group])
     times = np.concatenate([o.plan_ms for o in group])
+    clearances = [o.clearance_m for o in group if o.clearance_m is not None]
     return {
         "success_rate": _rate(group),
         "ci95": [round(edge, 4) for edge in wilson95(sum(o.success for o in group), len(group))],
         "final_distance_m": {"median": float(np.median(finals)), "p90": float(np.quantile(finals, 0.9))},
         "within_m": {f"{limit:.3f}": float((finals <= limit).mean()) for limit in (0.02, 0.025, 0.03, 0.04, 0.05)},
         "plan_ms": {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99))},
+        "intrusions": sum(clearance < 0 for clearance in clearances) if clearances else None,
+        "least_clearance_m": min(clearances) if clearances else None,
     }
 
 

@@ -22,5 +22,5 @@ def sign_test(better: int, worse: int) -> float:
     total = better + worse
     if total == 0:
         return 1.0
-    tail = sum(math.comb(total, k) for k in range(min(better, worse) + 1)) / 2**total
+    tail = float(sum(math.comb(total, k) for k in range(min(better, worse) + 1))) / float(2**total)
     return min(1.0, 2 * tail)
