@@ -62,6 +62,7 @@ def test_every_message_is_in_the_bag_whatever_its_quality_of_service(tmp_path, n
         time.sleep(0.01)
     time.sleep(0.3)
     assert process.stop(number) == 0, process.output
+    assert process.output == f"{tmp_path / 'bag'}: 121 messages, 0 dropped\n"
     assert read_topics(tmp_path / "bag") == {
         "/goal/image": "sensor_msgs/msg/Image",
         "/camera/image_raw": "sensor_msgs/msg/Image",

@@ -160,12 +160,15 @@ class RecorderNode(Node):
         """Why the bag is incomplete, or None."""
         return self._writer.failure if self._writer is not None else None
 
+    @property
+    def tally(self) -> str:
+        """What the bag holds, in one line."""
+        return f"{self._writer.folder}: {self._writer.written} messages, {self._writer.dropped} dropped" if self._writer is not None else "nothing"
+
     def destroy_node(self) -> None:
         """Close the bag, also when the constructor did not get to its end."""
         if self._writer is not None:
             self._writer.close()
-            if self._writer.failure is None:
-                self.get_logger().info(f"{self._writer.folder}: {self._writer.written} messages, {self._writer.dropped} dropped")
         super().destroy_node()
 
     def _look(self) -> None:
@@ -230,10 +233,11 @@ def main() -> int:
         return node
 
     exit_status = run_node(create)
-    failure = made[0].failure if made else None
-    if failure is not None:
-        print(failure, file=sys.stderr)
-        return BAD_INPUT_STATUS
+    for node in made:
+        if node.failure is not None:
+            print(node.failure, file=sys.stderr)
+            return BAD_INPUT_STATUS
+        print(node.tally)
     return exit_status
 
 
