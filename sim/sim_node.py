@@ -39,7 +39,7 @@ _TICK_NS = round(SETPOINT_PERIOD_S * 1e9)
 _PHYSICS_PER_TICK = round(SETPOINT_PERIOD_S / PHYSICS_STEP_S)
 _MOST_BEHIND_NS = 100_000_000
 _TRUTH_EVERY = 5
-_OVERVIEW = Camera(eye=(1.25, -0.95, 0.85), target=(0.45, 0.0, 0.2), fov_deg=42.0, width=320, height=240)
+_OVERVIEW = Camera(eye=(1.2, -1.2, 0.8), target=(0.4, 0.0, 0.28), fov_deg=38.0, width=320, height=240)
 _OVERVIEW_PHASE = 3  # not in the tick that renders the camera picture
 # The timer runs this long after the grid of simulated time, so that each call finds exactly one tick due.
 _AFTER_GRID_NS = 500_000
