@@ -89,9 +89,9 @@ class DistanceConfig:
 class ActorConfig:
     """The goal-conditioned actor; ``least_steps``..``most_steps`` is the range of steps left that it learns and is asked for."""
 
-    steps: int = 12000
+    steps: int = 8000
     batch: int = 1024
-    width: int = 384
+    width: int = 256
     depth: int = 2
     components: int = 5
     least_steps: int = 3

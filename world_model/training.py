@@ -31,6 +31,8 @@ Report = Callable[[str, int, int, dict[str, float]], None]
 _CHECKPOINT_EVERY = 250
 _ENCODE_BATCH = 512
 _COLLAPSED_RANK = 2.0
+# What an interrupted run must share with the one that goes on; critic and actor are trained anew anyway.
+_SHAPES_THE_WORLD_MODEL = ("seed", "held_out", "model", "jepa")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +126,8 @@ def train_jepa(config: TrainConfig, learned: Learned, data: Episodes, out: Path,
         raise DatasetError(f"the episodes have {length} frames, too few for windows of {settings.window}")
     file = out / "jepa.safetensors"
     start = 0
-    identity = {"config": dataclasses.asdict(config), "data": list(data.descriptions)}
+    whole = dataclasses.asdict(config)
+    identity = {**{key: whole[key] for key in _SHAPES_THE_WORLD_MODEL}, "data": list(data.descriptions)}
     if file.is_file():
         extra, meta = load_checkpoint(file, {"jepa": jepa}, optimizer)
         if json.loads(json.dumps(meta["identity"])) != json.loads(json.dumps(identity)):
