@@ -15,6 +15,8 @@ MODULES = {
     "guardrail_node": "planner_node.guardrail_node",
     "recorder_node": "latent_mpc.recorder_node",
 }
+# A bag that is written late is as good; a command is not.
+_NICENESS = {"recorder_node": 5}
 SHIPPED_MODELS = {"reach": "models/reach", "push": "models/push", "push-far": "models/push"}
 
 
@@ -58,4 +60,4 @@ def node_command(name: str, **parameters: Value) -> NodeCommand:
     Raises:
         BringupError: the parameter file is missing.
     """
-    return NodeCommand(name, MODULES[name], parameter_file(name), parameters)
+    return NodeCommand(name, MODULES[name], parameter_file(name), parameters, _NICENESS.get(name, 0))

@@ -37,12 +37,16 @@ class NodeDiedError(RuntimeError):
 
 @dataclass(frozen=True)
 class NodeCommand:
-    """A node to start: ``python -m module`` with a parameter file and single parameters that override it."""
+    """A node to start: ``python -m module`` with a parameter file and single parameters that override it.
+
+    ``niceness`` above 0 lets the other nodes go first where cores are short.
+    """
 
     name: str
     module: str
     parameter_file: Path | None = None
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    niceness: int = 0
 
     def arguments(self) -> list[str]:
         """The command line."""
@@ -82,7 +86,7 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=functools.partial(_die_with, os.getpid()),
+                preexec_fn=functools.partial(_die_with, os.getpid(), command.niceness),
             )
 
     def check(self) -> None:
@@ -127,11 +131,12 @@ class Processes:
         return [line.strip() for line in text.splitlines() if line.strip()][-_LAST_LINES:]
 
 
-def _die_with(parent: int) -> None:
+def _die_with(parent: int, niceness: int) -> None:
     """Run in a new process before its program starts: the kernel ends it when the process ``parent`` is gone, however that went."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
+    os.nice(niceness)
 
 
 @contextlib.contextmanager
