@@ -18,10 +18,9 @@ class ConvolutionalEncoder(nn.Module):
             layers += [nn.Conv2d(before, after, kernel, stride=2, padding=padding), nn.GroupNorm(8, after), nn.GELU()]
             before = after
         self.convolutions = nn.Sequential(*layers)
-        shrink = 2 ** len(channels)
-        self.flatten = nn.Sequential(
-            nn.Flatten(), nn.Linear(before * (height // shrink) * (width // shrink), feature_dim), nn.LayerNorm(feature_dim), nn.GELU()
-        )
+        # The first convolution rounds an odd size up, the others down.
+        rows, columns = (-(-size // 2) // 2 ** (len(channels) - 1) for size in (height, width))
+        self.flatten = nn.Sequential(nn.Flatten(), nn.Linear(before * rows * columns, feature_dim), nn.LayerNorm(feature_dim), nn.GELU())
         self.feature_dim = feature_dim
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def build_encoder(config: EncoderConfig, height: int, width: int) -> nn.Module:
     Raises:
         ValueError: there is no such kind; the message lists those that exist.
         EncoderSourceError: pretrained weights cannot be loaded.
+        EncoderShapeError: the sizes of a transformer do not fit together.
     """
     if config.kind == "convolutional":
         return ConvolutionalEncoder(height, width)
