@@ -50,7 +50,7 @@ def main() -> None:
     """Print both tables."""
     arm = load_arm()
     kinematics = Kinematics(arm)
-    shield = Shield(ShieldConfig(arm.limits.scaled(0.5, 0.9, 0.5, margin=0.02)))
+    shield = Shield(ShieldConfig(arm.limits.scaled(0.5, 0.95, 0.5, margin=0.02)))
     plan = turning_plan(kinematics, 0.3)
     braking, spent = shield.hold(plan.positions[0]), []
     for cycle in range(1, 2_000):

@@ -50,7 +50,7 @@ class GuardrailParameters:
     auto_arm: bool = parameter(False, "arm without being asked, as soon as joint states arrive and the arm stands")
     position_margin: float = parameter(0.02, "rad kept from both ends of every joint", at_least=0.0, at_most=1.0)
     velocity_scale: float = parameter(0.5, "share of the URDF's velocity limits that may be used", at_least=0.01, at_most=1.0)
-    acceleration_scale: float = parameter(0.9, "share of the URDF's acceleration limits that may be used", at_least=0.01, at_most=1.0)
+    acceleration_scale: float = parameter(0.95, "share of the URDF's acceleration limits that may be used", at_least=0.01, at_most=1.0)
     jerk_scale: float = parameter(0.5, "share of the URDF's jerk limits that may be used", at_least=0.01, at_most=1.0)
     plan_timeout_s: float = parameter(0.35, "s after its reception that a plan is followed", at_least=0.02, at_most=10.0)
     frame_timeout_s: float = parameter(0.3, "s of age at which a frame is too old to plan from", at_least=0.02, at_most=10.0)

@@ -32,7 +32,7 @@ from ros_bridge.joints import Trajectory, joint_state_message, read_trajectory, 
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 
 ARM = load_arm()
-LIMITS = ARM.limits.scaled(0.5, 0.9, 0.5, margin=0.02)
+LIMITS = ARM.limits.scaled(0.5, 0.95, 0.5, margin=0.02)
 CYCLE_NS = 10_000_000
 MODULE = "planner_node.guardrail_node"
 # The ideal arm of these tests shares two cores with whatever else runs: its joint states may come late.
