@@ -71,7 +71,7 @@ def read_manifest(directory: str | Path) -> Manifest:
         raise BundleError(f"{folder} is not a model bundle: it holds no manifest.json")
     try:
         content = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise BundleError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise BundleError(f"{file}: this software reads schema version {SCHEMA_VERSION}")
@@ -80,6 +80,8 @@ def read_manifest(directory: str | Path) -> Manifest:
         manifest = Manifest(**values)
     except TypeError as error:
         raise BundleError(f"{file}: {error}") from error
+    if not isinstance(manifest.sha256, dict) or not isinstance(manifest.tool_step, dict):
+        raise BundleError(f"{file}: sha256 and tool_step must be objects")
     for name in FILES:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing; copy the bundle again")

@@ -14,13 +14,13 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
 from world_model.bundle import Manifest, write_manifest
-from world_model.checkpoint import load_checkpoint
+from world_model.checkpoint import CheckpointError, load_checkpoint
 from world_model.config import TrainConfig, parse_config
 from world_model.jepa import Jepa
 from world_model.protocol import Context
@@ -125,16 +125,19 @@ def load_run(run: Path) -> tuple[TrainConfig, Learned, dict[str, Any]]:
     """The configuration, networks and metadata of a finished training run.
 
     Raises:
-        CheckpointError: the run is not finished or damaged.
+        ExportError: the run is not finished.
+        CheckpointError: the run is damaged.
     """
     file = run / "learned.safetensors"
     if not file.is_file():
         raise ExportError(f"{run} holds no finished training run (learned.safetensors); run `latent-mpc train` first")
-
-    with safe_open(file, framework="pt") as opened:
-        meta = json.loads(opened.metadata()["meta"])
+    try:
+        with safe_open(file, framework="pt") as opened:
+            meta = json.loads((opened.metadata() or {})["meta"])
+        data = meta["data"][0]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{file} is not a training run: {' '.join(str(error).split())}") from error
     config = parse_config(meta["config"], str(file))
-    data = meta["data"][0]
     frame = (int(data["frame"][0]), int(data["frame"][1]), int(data["frame"][2]))
     lower, upper = data["tool_step"]["lower"], data["tool_step"]["upper"]
     action_dim = sum(low < high for low, high in zip(lower, upper, strict=True))
@@ -149,8 +152,11 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
     """Write the bundle of a training run to ``out`` and return the largest difference of each graph from torch.
 
     Raises:
-        ExportError: a graph differs from torch by more than 1e-3; nothing is written then.
+        ExportError: a graph differs from torch by more than 1e-3, or ``out`` is a folder of something else; nothing is written then.
+        CheckpointError: the run is damaged.
     """
+    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out} is not a model bundle and would be overwritten; choose another folder")
     config, learned, meta = load_run(run)
     data = meta["data"][0]
     height, width, channels = (int(v) for v in data["frame"])

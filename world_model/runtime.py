@@ -33,6 +33,7 @@ class OnnxModel:
 
     def __init__(self, directory: str | Path, threads: int = 1) -> None:
         folder = Path(directory)
+        self.directory = folder
         self.manifest = read_manifest(folder)
         self.history = self.manifest.history
         self.latent_dim = self.manifest.latent_dim
@@ -45,17 +46,33 @@ class OnnxModel:
         wanted = [name for name in _PROVIDERS if _has_gpu() or name == "CPUExecutionProvider"]
         self.providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         self._encoder, self._rollout, self._heads, self._actor = (
-            onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=self.providers)
-            for name in ("encoder", "rollout", "heads", "actor")
+            self._open(folder / f"{name}.onnx", options) for name in ("encoder", "rollout", "heads", "actor")
         )
         self._check(folder)
+
+    def _open(self, file: Path, options: Any) -> Any:
+        try:
+            return onnxruntime.InferenceSession(str(file), options, providers=self.providers)
+        except Exception as error:  # ONNX Runtime has a class for each status, without a common one
+            raise BundleError(f"{file} cannot be run: {' '.join(str(error).split())}") from error
 
     def _check(self, folder: Path) -> None:
         expected: dict[str, tuple[Any, dict[str, tuple[int, ...]]]] = {
             "encoder": (self._encoder, {"frames": self.manifest.frame, "latents": (self.latent_dim,)}),
-            "rollout": (self._rollout, {"latents": (self.history, self.latent_dim), "past_actions": (self.history - 1, self.action_dim)}),
+            "rollout": (
+                self._rollout,
+                {
+                    "latents": (self.history, self.latent_dim),
+                    "past_actions": (self.history - 1, self.action_dim),
+                    "actions": (self.action_dim,),
+                    "imagined": (self.latent_dim,),
+                },
+            ),
             "heads": (self._heads, {"latents": (self.latent_dim,), "goal": (self.latent_dim,)}),
-            "actor": (self._actor, {"latents": (self.latent_dim,), "goal": (self.latent_dim,)}),
+            "actor": (
+                self._actor,
+                {"latents": (self.latent_dim,), "goal": (self.latent_dim,), "mean": (self.action_dim,), "std": (self.action_dim,)},
+            ),
         }
         for name, (session, shapes) in expected.items():
             found: dict[str, Any] = {value.name: tuple(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
