@@ -32,5 +32,6 @@ class Objective:
             for guardrail in self.guardrails:
                 margin = np.minimum(margin, (guardrail.margins(path) - np.minimum(guardrail.margins(here), 0.0)).min(1))
         # What is not finite was not imagined: it is infeasible by any measure.
-        broken = ~(np.isfinite(cost) & np.isfinite(candidates.latents).all((1, 2)) & np.isfinite(candidates.actions).all((1, 2)))
+        imagined = (candidates.latents, candidates.actions, candidates.points)
+        broken = ~np.logical_and.reduce([np.isfinite(cost), *(np.isfinite(values).all((1, 2)) for values in imagined)])
         return Scores(np.where(broken, np.inf, cost), np.where(broken, -np.inf, margin), terms)

@@ -14,13 +14,14 @@ _ROUNDING_M = 1e-6
 
 @dataclass(frozen=True)
 class WorkspaceGuardrail:
-    """Distance to the nearest face of the task's workspace box."""
+    """Distance to the nearest face of the task's workspace box. An axis that is not driven has no room to measure: it only must not be left."""
 
     tool_step: ToolStep
     name: str = "workspace"
 
     def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
         """Margin in m, ``(...)``; on a face it is 0."""
-        inside = np.minimum(path - np.array(self.tool_step.lower), np.array(self.tool_step.upper) - path)
-        margin: NDArray[np.float64] = inside.min(-1) + _ROUNDING_M
+        lower, upper = np.array(self.tool_step.lower), np.array(self.tool_step.upper)
+        inside = np.minimum(path - lower, upper - path) + _ROUNDING_M
+        margin: NDArray[np.float64] = np.where((lower == upper) & (inside >= 0), np.inf, inside).min(-1)
         return margin

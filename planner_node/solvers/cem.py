@@ -33,8 +33,8 @@ class Cem:
     """Keeps nothing between calls but its generator: a warm start comes with the problem."""
 
     def __init__(self, model: WorldModel, tool_step: ToolStep, objective: Objective, config: CemConfig, rng: np.random.Generator) -> None:
-        if not 1 <= config.elites < config.samples:
-            raise ValueError(f"CEM needs 1 <= elites < samples, not {config.elites} and {config.samples}")
+        if not 1 <= config.elites < config.samples or min(config.iterations, config.horizon) < 1:
+            raise ValueError(f"CEM needs 1 <= elites < samples, and at least one iteration and step, not {config}")
         self._model = model
         self._tool_step = tool_step
         self._objective = objective
