@@ -13,7 +13,10 @@ _KEPT = 8
 
 
 class Commanded:
-    """The last few paths with the ROS times in ns at which they begin; a plan begins in the future, so that the one before it is still in force now."""
+    """The last few paths with the ROS times in ns at which they begin.
+
+    A plan begins in the future, so that the one before it is still in force now.
+    """
 
     def __init__(self, joints: NDArray[np.float64], tool: NDArray[np.float64], begins_ns: int) -> None:
         rest = JointPath(np.zeros(1), joints[None].copy(), np.zeros((1, len(joints))), tool[None].copy())
