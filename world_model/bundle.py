@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,21 @@ def read_manifest(directory: str | Path) -> Manifest:
         if file_sha256(folder / name) != manifest.sha256.get(name):
             raise BundleError(f"{folder}: the SHA-256 of {name} is not the one in its manifest; copy the bundle again or export it anew")
     return manifest
+
+
+def record_evaluation(directory: str | Path, result: dict[str, Any]) -> None:
+    """Put a row of ``result``, as ``latent-mpc evaluate`` makes it, into the bundle's manifest, in the place of an earlier one for the same task.
+
+    Raises:
+        BundleError: the bundle is damaged.
+    """
+    folder = Path(directory)
+    manifest = read_manifest(folder)
+    kept = ("task", "episodes", "seeds", "per_seed")
+    rows = {name: {key: row[key] for key in ("success_rate", "ci95", "final_distance_m")} for name, row in result["policies"].items()}
+    entry = {**{key: result[key] for key in kept}, "manifest": result["manifest"]["fingerprint"], "policies": rows}
+    others = [row for row in manifest.evaluation if row["task"] != result["task"]]
+    write_manifest(folder, replace(manifest, evaluation=[*others, entry]))
 
 
 def bundle_sha256(manifest: Manifest) -> str:

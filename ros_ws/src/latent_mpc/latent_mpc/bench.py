@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pybullet_data
-
 from threadpoolctl import threadpool_limits
 
 from arm_model import ArmDescription, Kinematics, load_arm
@@ -42,7 +41,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of a stage: wall ``p50`` and ``p99``, processor time ``cpu_ms``; ``limit_ms`` is the machine's own time for the same arithmetic."""
+    """Milliseconds of a stage: wall ``p50`` and ``p99``, processor time ``cpu_ms``; ``limit_ms`` is the machine's time for the same arithmetic."""
 
     name: str
     ms: dict[str, float]
@@ -85,6 +84,17 @@ def bench(model: Path, task: str, rounds: int, report: Callable[[int, int], None
         "peers": [],
         "frames_per_second": {stage.name: 1.0 / float(np.median(times[stage.name][0])) for stage in stages if stage.name.startswith("render")},
     }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text for a terminal."""
+    machine = result["machine"]
+    lines = [f"{machine['cores']} cores; one core: {machine['roof_gflops_fp32']:.0f} GFLOP/s fp32, {machine['memcpy_gbps']:.1f} GB/s copy"]
+    for stage in result["stages"]:
+        limit = "" if stage["limit_ms"] is None else f"  limit {stage['limit_ms']:.3f} ms, {stage['ratio_to_limit']:.1f} x"
+        lines.append(f"{stage['name']:<34} p50 {stage['ms']['p50']:8.3f} ms  p99 {stage['ms']['p99']:8.3f} ms  cpu {stage['cpu_ms']:8.3f} ms{limit}")
+    lines += [f"{name}: {rate:.0f} frames/s" for name, rate in result["frames_per_second"].items()]
+    return "\n".join(lines)
 
 
 def _timing(stage: Stage, wall: np.ndarray[Any, Any], cpu_s: float, gflops: float) -> Timing:

@@ -6,6 +6,7 @@ Exit status 0 is success, 1 a task that failed, 2 bad input with one line on std
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
+
+from latent_mpc.progress import progress, stage_progress
 
 FAILED_STATUS, BAD_INPUT_STATUS = 1, 2
 
@@ -28,9 +31,134 @@ app = typer.Typer(
 JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")]  # noqa: UP045
 
 
-@app.callback()
-def _root() -> None:
-    """Keeps commands named even while there is only one."""
+@app.command()
+def demo(
+    task: Annotated[str, typer.Option(help="reach, push, push-far, or wall: reach with a forbidden wall in between.")] = "push-far",
+    episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 3,
+    seed: Annotated[int, typer.Option(help="Evaluation seed that starts and goals are drawn from.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for summary, bag, film and report; an earlier demo in it is replaced.")] = Path("runs/demo"),
+    model: Annotated[Optional[Path], typer.Option(help="Model bundle; by default the shipped one for the task.")] = None,  # noqa: UP045
+    domain: Annotated[Optional[int], typer.Option(help="ROS domain; by default one that nobody uses.")] = None,  # noqa: UP045
+    mode: Annotated[str, typer.Option(help="planner, actor (alone) or cem (without the actor).")] = "planner",
+    view: Annotated[bool, typer.Option("--view", help="Open PyBullet's window.")] = False,
+    bag: Annotated[bool, typer.Option(help="Record a bag; without one there is no limit check, film or report.")] = True,
+    report: Annotated[bool, typer.Option(help="Make film and report.")] = True,
+    json: JsonOption = None,
+) -> None:
+    """Run all nodes over ROS 2 in simulation: the arm brings the scene to what the goal picture shows."""
+    from latent_mpc.demo import DemoConfig, DemoFailedError, run_demo
+
+    try:
+        summary = run_demo(DemoConfig(task, episodes, seed, out, model, domain, view, bag, report, mode))
+    except DemoFailedError as error:
+        raise _failed(str(error)) from error
+    if json is not None:
+        write_json(json, summary.to_json())
+    typer.echo(f"{sum(e.success for e in summary.result.episodes)} of {episodes} reached; results in {out}")
+    if summary.limit_violations or not any(e.success for e in summary.result.episodes):
+        raise typer.Exit(FAILED_STATUS)
+
+
+@app.command()
+def collect(
+    task: Annotated[str, typer.Option(help="reach, push or push-far.")],
+    out: Annotated[Path, typer.Option(help="Folder of the data set; shards that it holds already are kept.")],
+    steps: Annotated[int, typer.Option(help="Actions to record; rounded up to whole shards of 1000.")] = 100_000,
+    workers: Annotated[int, typer.Option(help="Processes; the data do not depend on their number.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the collection.")] = 0,
+    take_over: Annotated[Optional[Path], typer.Option(help="Bundle whose actor begins each episode before the script takes over.")] = None,  # noqa: UP045
+) -> None:
+    """Collect simulated episodes."""
+    from latent_mpc.collect import EPISODE_STEPS, EPISODES_PER_SHARD, Collection
+    from latent_mpc.collect import collect as run_collection
+
+    shards = math.ceil(_positive("steps", steps) / (EPISODE_STEPS * EPISODES_PER_SHARD))
+    with progress("collecting") as report:
+        run_collection(Collection(task, shards, seed, out, take_over), _positive("workers", workers), report)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="Training configuration, such as world_model/configs/push.yaml.")],
+    data: Annotated[list[Path], typer.Option(help="Data set; may be given several times. Validation episodes come from the first.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run goes on.")],
+    world_model: Annotated[
+        Optional[Path], typer.Option(help="Finished run whose encoder and predictor are kept.")
+    ] = None,  # noqa: UP045
+) -> None:
+    """Train a world model, its critic and its actor."""
+    from world_model.config import read_config
+    from world_model.training import train as run_training
+
+    settings = read_config(config)
+    with stage_progress() as report:
+        probes = run_training(settings, data, out, report, world_model)
+    typer.echo(", ".join(f"{name} {value:.2f}" for name, value in probes.items()))
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Option(help="Folder of a finished training run.")],
+    out: Annotated[Optional[Path], typer.Option(help="Bundle to write; models/<name of the run> by default.")] = None,  # noqa: UP045
+    robot: Annotated[str, typer.Option(help="Arm that the model moves.")] = "panda_stick",
+    json: JsonOption = None,
+) -> None:
+    """Write a model bundle of ONNX graphs, each checked against torch."""
+    from arm_model import load_arm
+    from world_model.export import export_bundle
+
+    target = out or Path("models") / model.name
+    report = export_bundle(model, target, load_arm(robot).joints)
+    if json is not None:
+        write_json(json, {"bundle": str(target), "largest_difference": report})
+    typer.echo(f"{target}: " + ", ".join(f"{name} within {gap:.1e} of torch" for name, gap in report.items()))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Option(help="Model bundle.")],
+    task: Annotated[str, typer.Option(help="reach, push, push-far or wall.")],
+    episodes: Annotated[int, typer.Option(help="Episodes for each seed.")] = 100,
+    seed: Annotated[Optional[list[int]], typer.Option(help="Evaluation seed; may be given several times.")] = None,  # noqa: UP045
+    policy: Annotated[Optional[list[str]], typer.Option(help="planner, actor, cem, random, oracle; the first is compared with the others.")] = None,  # noqa: UP045
+    manifest: Annotated[Optional[Path], typer.Option(help="Starts and goals: read if the file exists, else drawn and written.")] = None,  # noqa: UP045
+    workers: Annotated[int, typer.Option(help="Processes; results do not depend on their number.")] = 2,
+    outcomes: Annotated[Path, typer.Option(help="Every episode's outcome, as JSON lines.")] = Path("runs/evaluation/outcomes.jsonl"),
+    record: Annotated[bool, typer.Option("--record", help="Write the table into the bundle's manifest.")] = False,
+    json: JsonOption = None,
+) -> None:
+    """Play episodes without ROS, with the random policy and the oracle beside the planner."""
+    from latent_mpc.evaluate import Evaluation, table
+    from latent_mpc.evaluate import evaluate as run_evaluation
+    from world_model.bundle import record_evaluation
+
+    names = tuple(policy or ("planner", "actor", "cem", "random", "oracle"))
+    asked = Evaluation(model, task, _positive("episodes", episodes), tuple(seed or [0]), names, manifest, _positive("workers", workers))
+    with progress("episodes") as report:
+        result = run_evaluation(asked, outcomes, report)
+    if json is not None:
+        write_json(json, result)
+    if record:
+        record_evaluation(model, result)
+    typer.echo(table(result))
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Option(help="Model bundle.")] = Path("models/push"),
+    task: Annotated[str, typer.Option(help="Task whose scene is rendered.")] = "push-far",
+    rounds: Annotated[int, typer.Option(help="Rounds in which all stages take turns.")] = 100,
+    json: JsonOption = None,
+) -> None:
+    """Time every stage beside this machine's own limit."""
+    from latent_mpc.bench import bench as run_bench
+    from latent_mpc.bench import table
+
+    with progress("rounds") as report:
+        result = run_bench(model, task, _positive("rounds", rounds), report)
+    if json is not None:
+        write_json(json, result)
+    typer.echo(table(result))
 
 
 @app.command("check-bag")
@@ -52,6 +180,17 @@ def check_bag(
     typer.echo(summary(report))
     if report.total:
         raise typer.Exit(FAILED_STATUS)
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{name} is {value}, must be at least 1")
+    return value
+
+
+def _failed(reason: str) -> typer.Exit:
+    sys.stderr.write(f"latent-mpc: {' '.join(reason.split())}\n")
+    return typer.Exit(FAILED_STATUS)
 
 
 def write_json(path: Path, results: Mapping[str, Any]) -> None:

@@ -167,6 +167,23 @@ def summarise(evaluation: Evaluation, manifest: EpisodeManifest, outcomes: list[
     }
 
 
+def table(result: dict[str, Any]) -> str:
+    """The result as text for a terminal, a row for each policy."""
+    first = result["policy"]
+    lines = [f"{result['task']}: {result['episodes']} episodes, seeds {', '.join(map(str, result['seeds']))}; {first} per seed {result['per_seed']}"]
+    for name, row in result["policies"].items():
+        low, high = row["ci95"]
+        text = f"{name:>8}  {100 * row['success_rate']:5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
+        text += f"  median {100 * row['final_distance_m']['median']:.1f} cm  decision p50 {row['plan_ms']['p50']:.1f} ms"
+        if row["intrusions"] is not None:
+            text += f"  intrusions {row['intrusions']}, least clearance {1000 * row['least_clearance_m']:.1f} mm"
+        if name in result["paired"]:
+            paired = result["paired"][name]
+            text += f"  {first} better {paired['better']}, worse {paired['worse']}, p = {paired['p']:.3g}"
+        lines.append(text)
+    return "\n".join(lines)
+
+
 def _rate(group: list[Outcome]) -> float:
     return sum(o.success for o in group) / max(1, len(group))
 
