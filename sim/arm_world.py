@@ -18,6 +18,9 @@ PHYSICS_STEP_S = 0.005
 # Share of the joint error that one physics step closes: the arm follows its set point about 20 ms behind, as a stiff joint controller does.
 _POSITION_GAIN = 0.2
 _SOLVER_ITERATIONS = 30
+# With the URDF's own efforts a set point that jumps by 0.02 rad saturates motors, and PyBullet's saturated motors may throw the arm about
+# without end. Motion that saturates nothing is the same with any headroom, bit for bit.
+_EFFORT_HEADROOM = 20.0
 
 TABLE_CENTRE_M = (0.55, 0.0, -0.05)
 TABLE_HALF_M = (0.35, 0.45, 0.05)
@@ -49,7 +52,7 @@ class ArmWorld:
         self._body = self._load(arm.urdf)
         indices = {client.getJointInfo(self._body, i)[1].decode(): i for i in range(client.getNumJoints(self._body))}
         self._joints = [indices[name] for name in arm.joints]
-        self._efforts = [client.getJointInfo(self._body, i)[10] for i in self._joints]
+        self._efforts = [_EFFORT_HEADROOM * client.getJointInfo(self._body, i)[10] for i in self._joints]
         links = {client.getJointInfo(self._body, i)[12].decode(): i for i in range(client.getNumJoints(self._body))}
         self._tool_link = links[arm.tool_frame]
         table = self._box(TABLE_HALF_M, (0.65, 0.6, 0.5, 1.0), TABLE_CENTRE_M, mass=0.0)

@@ -15,6 +15,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension, MultiArrayLayout
@@ -26,7 +27,7 @@ from ros_bridge.images import array_to_image
 from ros_bridge.joints import joint_state_message
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
-from ros_bridge.qos import CAMERA, COMMAND, GOAL, JOINT_STATES, STATUS
+from ros_bridge.qos import CAMERA, GOAL, JOINT_STATES, STATUS
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from sim.arm_world import PHYSICS_STEP_S
 from sim.camera import Camera
@@ -40,7 +41,8 @@ _PHYSICS_PER_TICK = round(SETPOINT_PERIOD_S / PHYSICS_STEP_S)
 _MOST_BEHIND_NS = 100_000_000
 _TRUTH_EVERY = 5
 _OVERVIEW = Camera(eye=(1.2, -1.2, 0.8), target=(0.4, 0.0, 0.28), fov_deg=38.0, width=320, height=240)
-_OVERVIEW_PHASE = 3  # not in the tick that renders the camera picture
+# What comes while the simulator stalls is heard afterwards, in order: a controller on an arm would have heard it in time.
+_COMMANDS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # The timer runs this long after the grid of simulated time, so that each call finds exactly one tick due.
 _AFTER_GRID_NS = 500_000
 
@@ -75,7 +77,7 @@ class SimNode(Node):
         self._joints = self._env.world.arm.joints
         self._controllers = JointControllers(self._joints, self._env.world.arm.home)
         self._set_point = self._controllers.update(0, 0.0)
-        self._ticks = 0
+        self._ticks = self._overview_tick = 0
         self._rejected = 0
         self._refused_set_points = 0
         self._tick_ms = Latencies()
@@ -90,15 +92,16 @@ class SimNode(Node):
         self._sim_clock = self.create_publisher(Clock, "/clock", JOINT_STATES)
         self._truth = self.create_publisher(Float64MultiArray, "/sim/ground_truth", STATUS)
         self._goal = self.create_publisher(Image, "/sim/goal_image", GOAL)
-        self.create_subscription(JointTrajectory, "/joint_trajectory_controller/joint_trajectory", self._on_trajectory, COMMAND)
-        self.create_subscription(Float64MultiArray, "/forward_velocity_controller/commands", self._on_velocities, COMMAND)
+        self.create_subscription(JointTrajectory, "/joint_trajectory_controller/joint_trajectory", self._on_trajectory, _COMMANDS)
+        self.create_subscription(Float64MultiArray, "/forward_velocity_controller/commands", self._on_velocities, _COMMANDS)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._report = DiagnosticsReport(self, self._describe)
 
         self._pacer = Pacer(_TICK_NS, _MOST_BEHIND_NS, time.monotonic_ns(), now_ns(self))
         self._reset()
         time.sleep((self._pacer.time_ns + _TICK_NS + _AFTER_GRID_NS - now_ns(self)) / 1e9)
-        self.create_timer(SETPOINT_PERIOD_S, self._on_timer)
+        self.create_timer(SETPOINT_PERIOD_S, self._on_time)
+        self._behind = self.create_guard_condition(self._on_time)
 
     def destroy_node(self) -> None:
         """Disconnect from PyBullet as well."""
@@ -164,11 +167,17 @@ class SimNode(Node):
 
     # Time.
 
-    def _on_timer(self) -> None:
-        for _ in range(self._pacer.due(time.monotonic_ns())):
+    def _on_time(self) -> None:
+        """Run one tick if one is due. After a stall it is called again at once, with room for a command in between, as if there had been no stall."""
+        due = self._pacer.due(time.monotonic_ns())
+        if due:
             started = time.perf_counter()
             self._tick()
             self._tick_ms.add((time.perf_counter() - started) * 1e3)
+        if due > 1:
+            self._behind.trigger()
+        elif due:
+            self._publish_overview()
 
     def _tick(self) -> None:
         world = self._env.world
@@ -192,13 +201,13 @@ class SimNode(Node):
             self._info.publish(_camera_info(self._env.task.camera, in_camera))
         if self._ticks % _TRUTH_EVERY == 0:
             self._truth.publish(self._ground_truth())
-        self._publish_overview(header_at(now, "overview"))
 
-    def _publish_overview(self, header: Header) -> None:
-        due = self._overview_every and self._ticks % self._overview_every == _OVERVIEW_PHASE % self._overview_every
-        # The costliest picture by far, and nobody steers by it.
+    def _publish_overview(self) -> None:
+        """The costliest picture by far, and nobody steers by it: it waits while the simulation is behind or nobody looks."""
+        due = self._overview_every and self._ticks - self._overview_tick >= self._overview_every
         if due and self._overview.get_subscription_count():
-            self._overview.publish(array_to_image(_OVERVIEW.render(self._env.world.client), header))
+            self._overview_tick = self._ticks
+            self._overview.publish(array_to_image(_OVERVIEW.render(self._env.world.client), header_at(self._pacer.time_ns, "overview")))
 
     # What is said.
 

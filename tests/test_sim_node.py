@@ -21,7 +21,7 @@ from ros_bridge.diagnostics import status_values
 from ros_bridge.images import image_to_array
 from ros_bridge.joints import read_joint_state
 from ros_bridge.qos import CAMERA, COMMAND, GOAL, JOINT_STATES, STATUS
-from ros_bridge.stamps import stamp_ns
+from ros_bridge.stamps import header_at, stamp_ns
 from sim.tasks import make_env
 
 ARM = load_arm()
@@ -95,13 +95,18 @@ class Listener:
 
 
 @pytest.fixture(scope="module")
-def sim(tmp_path_factory, ros_context):
+def sim_process(tmp_path_factory):
     node = NodeProcess(("-m", "sim.sim_node", "--ros-args", "-p", "task:=reach"), tmp_path_factory.mktemp("sim") / "log")
+    yield node
+    assert node.stop(signal.SIGINT) == 0, node.output
+
+
+@pytest.fixture(scope="module")
+def sim(sim_process, ros_context):
     listener = Listener()
     listener.until(lambda: listener.heard["/joint_states"] and listener.heard["/sim/ground_truth"], "joint states")
     yield listener
     listener.close()
-    assert node.stop(signal.SIGINT) == 0, node.output
 
 
 @pytest.mark.parametrize("task", ["reach", "push"])
@@ -163,6 +168,28 @@ def test_follows_a_trajectory_with_its_joints_in_any_order(sim):
     sim.trajectory.publish(JointTrajectory(joint_names=[ARM.joints[i] for i in order], points=[point]))
     sim.listen(0.8)
     assert sim.joints() == pytest.approx(target, abs=2e-3)
+
+
+def test_a_stalled_simulator_hears_what_came_meanwhile_in_order(sim, sim_process):
+    """Commands that arrive while the process stands still are followed one by one afterwards, as an arm would have followed them at their time."""
+    sim.reset(3)
+    before = sim.joints()
+    sim.until(lambda: sim.trajectory.get_subscription_count() > 0)
+    sim_process.process.send_signal(signal.SIGSTOP)
+    begin = sim.node.get_clock().now().nanoseconds // 10_000_000 * 10_000_000
+    try:
+        for step in range(6):
+            point = JointTrajectoryPoint(positions=(before + 0.004 * (step + 1)).tolist(), velocities=[0.0] * 7)
+            point.time_from_start.nanosec = 10_000_000
+            sim.trajectory.publish(JointTrajectory(header=header_at(begin + step * 10_000_000), joint_names=list(ARM.joints), points=[point]))
+            time.sleep(0.01)
+    finally:
+        sim_process.process.send_signal(signal.SIGCONT)
+    sim.heard["/joint_states"].clear()
+    sim.listen(0.6)
+    path = np.array([read_joint_state(msg, ARM.joints).position for msg in sim.heard["/joint_states"]])
+    assert path[-1] == pytest.approx(before + 0.024, abs=2e-3)
+    assert np.abs(np.diff(path, axis=0)).max() < 0.008
 
 
 def test_refuses_a_bad_trajectory_and_one_that_is_not_finite(sim):
