@@ -49,7 +49,8 @@ class LatentController:
     def steps_left(self, stamp_s: float) -> float:
         """Actions left at ``stamp_s``; 0 when the episode is over."""
         begun = stamp_s if self._begun_s is None else self._begun_s
-        return max(0.0, self._steps - (stamp_s - begun) / self.tool_step.period_s)
+        # Rounded, because stamps since the epoch are: a search must not look one step beyond the end for a microsecond.
+        return max(0.0, round(self._steps - (stamp_s - begun) / self.tool_step.period_s, 3))
 
     def plan(self, stamp_s: float, tool: NDArray[np.float64], deadline: Deadline) -> Plan:
         """The best plan from the newest frame on, with the commanded tool at ``tool (3,) m``.

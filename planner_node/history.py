@@ -20,7 +20,7 @@ class History:
     def __init__(self, length: int, tool_step: ToolStep, keep_s: float = 2.0) -> None:
         self._length = length
         self._tool_step = tool_step
-        self._keep_s = keep_s
+        self._keep_s = max(keep_s, length * tool_step.period_s)
         self._seen: deque[tuple[float, F32, NDArray[np.float64]]] = deque()
 
     def clear(self) -> None:

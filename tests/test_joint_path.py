@@ -1,0 +1,126 @@
+"""From tool points to joints: straight between them, at the asked times, inside the limits or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from arm_model import Kinematics, UnreachableError, load_arm
+from planner_node.commanded import Commanded
+from planner_node.joint_path import JointPath, JointPathError, resolve
+from sim.tasks import TASKS
+
+PERIOD_S, SPACING_S = 0.2, 0.05
+
+
+@pytest.fixture(scope="module")
+def kinematics() -> Kinematics:
+    return Kinematics(load_arm())
+
+
+def path(kinematics: Kinematics, points: list, limits=None, **kw) -> JointPath:
+    seed = kinematics.solve(np.array(points[0]))
+    return resolve(np.array(points), PERIOD_S, SPACING_S, kinematics, limits or kinematics.arm.limits, kw.pop("seed", seed))
+
+
+CORNER = [[0.5, 0.0, 0.2], [0.54, 0.0, 0.2], [0.54, 0.03, 0.22], [0.54, 0.03, 0.22]]
+
+
+def test_times_and_places_are_those_of_the_points(kinematics):
+    resolved = path(kinematics, CORNER)
+    assert np.allclose(resolved.times, np.arange(13) * SPACING_S)
+    assert np.allclose(resolved.points[::4], CORNER)
+    assert np.allclose(kinematics.tool_points(resolved.positions), resolved.points, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+def test_the_tool_goes_straight_from_point_to_point(kinematics, task):
+    """Joints are led straight between path points; the tool's deviation in between is the bow of a 50 ms piece."""
+    rng = np.random.default_rng(0)
+    points = [rng.uniform(task.tool_step.lower, task.tool_step.upper)]
+    for _ in range(6):
+        points.append(task.tool_step.advance(points[-1], rng.uniform(-1, 1, task.tool_step.action_dim)))
+    resolved = path(kinematics, points)
+    for k in range(len(resolved.times) - 1):
+        middle = kinematics.tool_point((resolved.positions[k] + resolved.positions[k + 1]) / 2)
+        assert np.linalg.norm(middle - (resolved.points[k] + resolved.points[k + 1]) / 2) < 2e-4
+
+
+def test_velocities_are_the_slope_of_the_positions_and_end_at_rest(kinematics):
+    resolved = path(kinematics, CORNER)
+    assert np.allclose(resolved.velocities[1:-1], (resolved.positions[2:] - resolved.positions[:-2]) / (2 * SPACING_S), atol=1e-9)
+    assert np.all(resolved.velocities[-1] == 0)
+
+
+def test_commands_are_interpolated_and_held_outside(kinematics):
+    resolved = path(kinematics, CORNER)
+    assert np.allclose(resolved.tool_at(0.1), [0.52, 0.0, 0.2])
+    assert np.allclose(resolved.tool_at(-1.0), CORNER[0]) and np.allclose(resolved.tool_at(9.0), CORNER[-1])
+    assert np.allclose(kinematics.tool_point(resolved.joints_at(0.125)), resolved.tool_at(0.125), atol=1e-4)
+
+
+def test_a_path_of_one_point_is_a_stand(kinematics):
+    resolved = path(kinematics, CORNER[:1])
+    assert resolved.times.tolist() == [0.0] and np.all(resolved.velocities == 0)
+
+
+def test_a_path_beyond_reach_is_refused(kinematics):
+    with pytest.raises(UnreachableError):
+        path(kinematics, [[0.8, 0.0, 0.2], [1.2, 0.0, 0.2]], seed=kinematics.arm.home)
+    with pytest.raises(UnreachableError):
+        path(kinematics, [[0.5, 0.0, 0.2], [np.nan, 0.0, 0.2]])
+
+
+def test_a_joint_that_would_be_too_fast_is_named(kinematics):
+    with pytest.raises(JointPathError, match=r"panda_joint\d would move faster than its limit"):
+        path(kinematics, [[0.4, -0.2, 0.2], [0.6, 0.2, 0.2]], limits=kinematics.arm.limits.scaled(velocity=0.5))
+
+
+def test_a_joint_that_would_leave_its_range_is_named(kinematics):
+    limits = kinematics.arm.limits
+    here = path(kinematics, CORNER).positions
+    tight = replace(limits, upper=np.where(np.arange(7) == 1, here[0, 1] + 1e-3, limits.upper))
+    with pytest.raises(JointPathError, match="panda_joint2 would leave its range"):
+        path(kinematics, CORNER, limits=tight)
+
+
+# Which path is in force when.
+
+
+def straight(start: float, end: float) -> JointPath:
+    times = np.array([0.0, 1.0])
+    positions = np.array([[start], [end]])
+    return JointPath(times, positions, np.zeros_like(positions), np.array([[start, 0, 0], [end, 0, 0]]))
+
+
+def test_a_path_is_in_force_from_its_beginning_to_that_of_the_next():
+    commanded = Commanded(np.array([0.0]), np.zeros(3), 0)
+    commanded.follow(straight(0.0, 1.0), 1_000_000_000)
+    commanded.follow(straight(5.0, 6.0), 1_500_000_000)
+    for ns, joint in (
+        (-5, 0.0),
+        (0, 0.0),
+        (999_999_999, 0.0),
+        (1_250_000_000, 0.25),
+        (1_500_000_000, 5.0),
+        (2_000_000_000, 5.5),
+        (9_000_000_000, 6.0),
+    ):
+        assert commanded.joints_at(ns)[0] == pytest.approx(joint) and commanded.tool_at(ns)[0] == pytest.approx(joint)
+
+
+def test_a_path_replaces_those_that_would_have_begun_later():
+    commanded = Commanded(np.array([0.0]), np.zeros(3), 0)
+    commanded.follow(straight(1.0, 1.0), 2_000_000_000)
+    commanded.follow(straight(3.0, 3.0), 1_000_000_000)
+    assert commanded.joints_at(3_000_000_000)[0] == 3.0
+
+
+def test_only_the_last_few_paths_are_kept():
+    commanded = Commanded(np.array([0.0]), np.zeros(3), 0)
+    for second in range(1, 30):
+        commanded.follow(straight(second, second), second * 1_000_000_000)
+    assert commanded.joints_at(29_500_000_000)[0] == 29.0 and commanded.joints_at(25_500_000_000)[0] == 25.0
+    assert commanded.joints_at(0)[0] > 15.0, "older ones are gone, the oldest that is left stands for them"
