@@ -43,11 +43,17 @@ _SPACING_S = 0.05
 _SENT_STEPS = 3
 _RATE_WINDOW_S = 2.0
 _CLOCK_JUMP_S = 1.0
+# Clocks of one machine agree that well; what lies further ahead was stamped by a clock that is wrong.
+_FUTURE_NS = 50_000_000
 
 
 @dataclass(frozen=True)
 class PlannerParameters:
-    """Parameters of the planner node. ``mode``, ``zones``, ``steps`` and ``seed`` take effect with the next goal; the others at the start."""
+    """Parameters of the planner node.
+
+    ``robot``, ``model``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``zones``, ``clearance_m``, ``steps``
+    and ``seed`` take effect with the next goal, the others at once.
+    """
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
     model: str = parameter("models/push", "folder of the model bundle")
@@ -84,6 +90,8 @@ class PlannerNode(LifecycleNode):
         self._kinematics = Kinematics(self._arm)
         self._limits = self._arm.limits.scaled(velocity=0.9, margin=p.position_margin)
         self._tool_step = ToolStep.from_json(manifest.tool_step)
+        if self._tool_step.action_dim != manifest.action_dim:
+            raise BundleError(f"{p.model}: its tool step drives {self._tool_step.action_dim} axes, its actions {manifest.action_dim}")
         self._model = OnnxModel(p.model, p.threads)
         self._warm_up()
         self._controller = self._new_controller()
@@ -125,7 +133,7 @@ class PlannerNode(LifecycleNode):
         return LatentController(self._model, self._tool_step, PlannerConfig(mode=p.mode, seed=p.seed, clearance_m=p.clearance_m))
 
     def _on_parameters(self, parameters: PlannerParameters) -> None:
-        for name in ("robot", "model", "threads", "autostart"):
+        for name in ("robot", "model", "threads", "autostart", "position_margin"):
             if getattr(parameters, name) != getattr(self.parameters, name):
                 raise ValueError(f"parameter '{name}' is fixed at the start; restart the node")
         self.parameters = parameters
@@ -167,6 +175,9 @@ class PlannerNode(LifecycleNode):
         stamp = stamp_ns(msg.header.stamp)
         now = now_ns(self)
         self._frame_age_ms = (now - stamp) * 1e-6
+        if stamp - now > _FUTURE_NS:
+            self._reject("latent", ValueError(f"its frame lies {-self._frame_age_ms:.0f} ms in the future"))
+            return
         if self._frame_age_ms > 1e3 * self.parameters.frame_timeout_s or stamp < self._goal_ns:
             return  # a plan from a stale frame is worse than none: the guardrail brakes when plans stop
         if self._begun_ns is not None and abs(stamp - self._last_frame_ns) * _S > _CLOCK_JUMP_S:
@@ -191,7 +202,7 @@ class PlannerNode(LifecycleNode):
     def _replan(self, stamp: int) -> None:
         begun = time.monotonic()
         # The arm moves on while we plan: the new path leaves the old one where it will be when this plan arrives.
-        switch = now_ns(self) + round(1e6 * self._plan_ms.p50)
+        switch = max(stamp, now_ns(self) + round(1e6 * self._plan_ms.p50))
         tool, seed = self._continued(switch)
         plan = self._controller.plan(stamp * _S, tool, Deadline.after(self.parameters.deadline_s))
         elapsed_s = time.monotonic() - begun
@@ -241,11 +252,15 @@ class PlannerNode(LifecycleNode):
         self._proposals.publish(trajectory_message(Trajectory(stamp, times, positions, velocities), self._arm.joints, self._arm.base_frame))
 
     def _finish(self, stamp: int) -> None:
-        """All steps are used: hold what is commanded now."""
-        switch = now_ns(self)
+        """All steps are used: hold what is commanded now. Where that cannot be held, nothing is sent, and the guardrail brakes."""
+        switch = max(stamp, now_ns(self))
         tool, seed = self._continued(switch)
-        path = resolve(np.stack([tool, tool]), self._tool_step.period_s, _SPACING_S, self._kinematics, self._limits, seed)
-        self._propose(path, stamp, switch)
+        try:
+            path = resolve(np.stack([tool, tool]), self._tool_step.period_s, _SPACING_S, self._kinematics, self._limits, seed)
+            self._propose(path, stamp, switch)
+        except (UnreachableError, JointPathError) as error:
+            self._refused += 1
+            self.get_logger().warning(f"plan refused: {error}")
         self._end("REACHED_HORIZON", "")
 
     def _end(self, state: str, reason: str) -> None:

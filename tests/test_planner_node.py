@@ -1,0 +1,241 @@
+"""The planner as it is shipped, a process of its own, over DDS, with an arm that follows its plans on the other side."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from bundles import write_bundle
+from conftest import wait_until
+from tiny_runs import tiny_bundle
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseArray
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+from arm_model import Kinematics, load_arm
+from planner_node.guardrails.zone import Zone
+from ros_bridge import qos
+from ros_bridge.diagnostics import status_values
+from ros_bridge.images import latent_to_image
+from ros_bridge.joints import Trajectory, joint_state_message, read_trajectory
+from ros_bridge.stamps import header_at, now_ns, stamp_ns
+from sim.tasks import task_named
+
+ARM = load_arm()
+KINEMATICS = Kinematics(ARM)
+TOOL_STEP = task_named("reach").tool_step
+START = KINEMATICS.solve(np.array([0.5, 0.0, 0.2]))
+MODULE = "planner_node.planner_node"
+LATENT_DIM = 8
+STEPS = 6
+
+
+class Follower:
+    """Publishes joint states at 100 Hz that are what the newest plan says, and frames' latents at 20 Hz; records everything."""
+
+    def __init__(self) -> None:
+        self.node = rclpy.create_node("follower")
+        self.plans: list[Trajectory] = []
+        self.statuses: list[DiagnosticStatus] = []
+        self.imagined: list[PoseArray] = []
+        self.markers: list[MarkerArray] = []
+        self.frames: list[int] = []
+        self.names: set[tuple[str, ...]] = set()
+        self.shift_ns = 0
+        self.position = START.copy()
+        self._joints = self.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
+        self._latents = self.node.create_publisher(Image, "/perception/latent", qos.LATENT)
+        self._goals = self.node.create_publisher(Image, "/goal/latent", qos.GOAL)
+        self.node.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
+        self.node.create_subscription(DiagnosticStatus, "/planner/status", self.statuses.append, qos.STATUS)
+        self.node.create_subscription(PoseArray, "/planner/imagined", self.imagined.append, qos.STATUS)
+        self.node.create_subscription(MarkerArray, "/planner/markers", self.markers.append, qos.STATUS)
+        self.node.create_timer(0.01, self._publish_joints)
+        self.node.create_timer(0.05, self._publish_latent)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+
+    @property
+    def state(self) -> str:
+        return self.statuses[-1].message if self.statuses else "?"
+
+    @property
+    def values(self) -> dict[str, str]:
+        return status_values(self.statuses[-1])
+
+    def wait_for(self, state: str) -> None:
+        wait_until(lambda: self.state == state, what=f"state {state}, is {self.state}")
+
+    def show(self, goal: np.ndarray) -> None:
+        self._goals.publish(latent_to_image(goal.astype(np.float32), header_at(now_ns(self.node))))
+
+    def publish_latent(self, latent: np.ndarray, stamp: int) -> None:
+        self.frames.append(stamp)
+        self._latents.publish(latent_to_image(latent.astype(np.float32), header_at(stamp)))
+
+    def set(self, name: str, value: str | int) -> tuple[bool, str]:
+        """Set a parameter of the running node; whether it was accepted, and why not."""
+        kind = ParameterType.PARAMETER_STRING if isinstance(value, str) else ParameterType.PARAMETER_INTEGER
+        field = {"string_value": value} if isinstance(value, str) else {"integer_value": value}
+        client = self.node.create_client(SetParameters, "/planner_node/set_parameters")
+        assert client.wait_for_service(20.0)
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(type=kind, **field))])
+        answer = client.call_async(request)
+        wait_until(answer.done, what=f"answer to setting {name}")
+        self.node.destroy_client(client)
+        result = answer.result().results[0]
+        return result.successful, result.reason
+
+    def _on_plan(self, msg: JointTrajectory) -> None:
+        self.names.add(tuple(msg.joint_names))
+        self.plans.append(read_trajectory(msg, ARM.joints))
+
+    def _publish_joints(self) -> None:
+        ns = now_ns(self.node)
+        if self.plans:
+            plan = self.plans[-1]
+            elapsed = (ns - plan.stamp_ns) * 1e-9
+            self.position = np.array([np.interp(elapsed, plan.times, plan.positions[:, joint]) for joint in range(len(ARM.joints))])
+        self._joints.publish(joint_state_message(ARM.joints, self.position, np.zeros(len(ARM.joints)), header_at(ns)))
+
+    def _publish_latent(self) -> None:
+        tool = KINEMATICS.tool_point(self.position)
+        self.publish_latent(np.resize(10 * tool, LATENT_DIM), now_ns(self.node) + self.shift_ns)
+
+
+@pytest.fixture
+def follower(ros_context) -> Iterator[Follower]:
+    opened = Follower()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def planner(start_node, follower, tmp_path_factory):
+    """A planner with a small trained model, six steps an episode, patient with a machine under load."""
+    bundle = tiny_bundle(tmp_path_factory.getbasetemp())
+    node = start_node(MODULE, "-p", f"model:={bundle}", "-p", f"steps:={STEPS}", "-p", "frame_timeout_s:=1.0", "-p", "resync_m:=0.2")
+    follower.wait_for("IDLE")
+    wait_until(lambda: len(follower.frames) > 2, what="frames")
+    return node
+
+
+def assert_sound(plan: Trajectory) -> None:
+    assert plan.times[0] >= 0 and np.all(np.diff(plan.times) > 0) and np.diff(plan.times).max() < 0.1
+    assert np.all(plan.positions > ARM.limits.lower) and np.all(plan.positions < ARM.limits.upper)
+    assert np.all(np.abs(plan.velocities) <= ARM.limits.velocity)
+    assert np.all(plan.velocities[-1] == 0), "a plan ends at rest"
+    tools = KINEMATICS.tool_points(plan.positions)
+    assert np.all(tools > np.array(TOOL_STEP.lower) - 2e-3) and np.all(tools < np.array(TOOL_STEP.upper) + 2e-3)
+
+
+def test_an_episode_from_goal_to_horizon_and_another_one(planner, follower):
+    assert follower.plans == [], "no goal, no plan"
+    measured = follower.position.copy()
+    follower.show(np.full(LATENT_DIM, 2.0))
+    follower.wait_for("REACHED_HORIZON")
+    first = list(follower.plans)
+    assert len(first) >= 3
+    assert follower.names == {ARM.joints}
+    assert np.allclose(first[0].positions[0], measured, atol=0.02), "the first plan starts where the arm stands"
+    assert {plan.stamp_ns for plan in first} <= set(follower.frames), "a plan carries the stamp of its frame"
+    assert [plan.stamp_ns for plan in first] == sorted(plan.stamp_ns for plan in first)
+    for plan in first:
+        assert_sound(plan)
+    assert np.ptp(first[-1].positions[-5:], axis=0).max() < 1e-3, "the last one holds"
+    assert any(np.ptp(plan.positions, axis=0).max() > 0.02 for plan in first), "the others moved"
+    length_s = (first[-1].stamp_ns - first[0].stamp_ns) * 1e-9
+    assert length_s == pytest.approx(STEPS * TOOL_STEP.period_s, abs=0.3)
+
+    values = follower.values
+    assert values["step"] == values["steps"] == str(STEPS) and int(values["plans"]) >= 2
+    assert float(values["plan_ms"]) > 0 and values["feasible"] == "true" and {"plan_rate_hz", "frame_age_ms", "cost"} <= values.keys()
+    assert {status.message for status in follower.statuses} == {"IDLE", "PLANNING", "REACHED_HORIZON"}
+    wait_until(lambda: len(follower.imagined) > 0, what="an imagined path")
+    assert follower.imagined[-1].header.frame_id == ARM.base_frame and len(follower.imagined[-1].poses) > 1
+    assert stamp_ns(follower.imagined[-1].header.stamp) in follower.frames
+
+    time.sleep(0.3)
+    assert len(follower.plans) == len(first), "nothing is planned after the horizon"
+    follower.show(np.full(LATENT_DIM, -2.0))
+    wait_until(lambda: len(follower.plans) > len(first), what="plans of a second episode")
+    assert np.allclose(follower.plans[len(first)].positions[0], first[-1].positions[-1], atol=0.02)
+    follower.wait_for("REACHED_HORIZON")
+    assert planner.stop() == 0
+
+
+def test_bad_input_is_refused_counted_and_survived(planner, follower):
+    # Goals and latents of another size, and frames from a clock that is ahead.
+    follower.show(np.zeros(LATENT_DIM + 1))
+    wait_until(lambda: int(follower.values["rejected_inputs"]) >= 1, what="a refused goal")
+    assert follower.state == "IDLE"
+    follower.shift_ns = 2_000_000_000
+    follower.show(np.full(LATENT_DIM, 2.0))
+    follower.wait_for("PLANNING")
+    refused = int(follower.values["rejected_inputs"])
+    wait_until(lambda: int(follower.values["rejected_inputs"]) > refused + 3, what="refused frames from the future")
+    wait_until(lambda: "in the future" in planner.output, what="a word about the future")
+    follower.shift_ns = -3_000_000_000
+    time.sleep(0.3)
+    assert follower.plans == [], "no plan from frames of the future or the past"
+    follower.shift_ns = 0
+    wait_until(lambda: len(follower.plans) > 0, what="plans once the clock is right")
+    follower.publish_latent(np.full(LATENT_DIM + 3, 1.0), now_ns(follower.node))
+
+    # Parameters.
+    assert follower.set("model", "elsewhere") == (False, "parameter 'model' is fixed at the start; restart the node")
+    for name, value, reason in (("zones", "[{centre: [0, 0]}]", "a zone is"), ("mode", "fly", "must be one of"), ("steps", 0, "")):
+        accepted, why = follower.set(name, value)
+        assert not accepted and reason in why and "\n" not in why
+    assert planner.process.poll() is None, planner.output
+
+
+def test_zones_given_while_it_runs_are_kept_out_of_from_the_next_goal_on(planner, follower):
+    fence = Zone((0.53, 0.06), (0.03, 0.01), 0.3)
+    assert follower.set("zones", json.dumps([{"centre": fence.centre, "half": fence.half, "yaw": fence.yaw}])) == (True, "")
+    follower.show(np.full(LATENT_DIM, 3.0))
+    wait_until(lambda: any(len(message.markers) == 2 for message in follower.markers), what="a marker for the zone")
+    drawn = next(message for message in follower.markers if len(message.markers) == 2).markers[1]
+    assert drawn.pose.position.x == pytest.approx(0.53) and drawn.scale.x == pytest.approx(0.06) and drawn.header.frame_id == ARM.base_frame
+    follower.wait_for("REACHED_HORIZON")
+    for plan in follower.plans:
+        assert_sound(plan)
+        assert fence.signed_distance(KINEMATICS.tool_points(plan.positions)).min() > 0.012
+
+
+def test_bad_input_at_the_start_is_one_line_and_status_2(start_node, tmp_path):
+    other = write_bundle(tmp_path / "other", "reach")
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps(manifest | {"joints": ["elbow"]}))
+    good = write_bundle(tmp_path / "good", "reach")
+    cases = {
+        ("-p", f"model:={tmp_path / 'gone'}"): "is not a model bundle",
+        ("-p", f"model:={other}"): "was trained for joints elbow",
+        ("-p", f"model:={good}", "-p", "zones:=walls everywhere"): "zones must be a list",
+        ("-p", f"model:={good}", "-p", "robot:=ur5"): "no arm description 'ur5'",
+    }
+    started = {arguments: start_node(MODULE, *arguments) for arguments in cases}
+    for arguments, reason in cases.items():
+        node = started[arguments]
+        assert node.process.wait(30) == 2
+        assert reason in node.output and node.output.count("\n") == 1, node.output
