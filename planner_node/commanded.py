@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from planner_node.joint_path import JointPath
 
 _KEPT = 8
+_DIFFERENCE_S = 0.01
 
 
 class Commanded:
@@ -32,6 +33,12 @@ class Commanded:
         """Commanded tool point ``(3,) m`` at ``ns``."""
         begins, path = self._at(ns)
         return path.tool_at((ns - begins) * 1e-9)
+
+    def velocity_at(self, ns: int) -> NDArray[np.float64]:
+        """Commanded tool velocity ``(3,) m/s`` at ``ns``."""
+        begins, path = self._at(ns)
+        seconds = (ns - begins) * 1e-9
+        return (path.tool_at(seconds + _DIFFERENCE_S) - path.tool_at(seconds - _DIFFERENCE_S)) / (2 * _DIFFERENCE_S)
 
     def joints_at(self, ns: int) -> NDArray[np.float64]:
         """Commanded joints ``(J,) rad`` at ``ns``."""

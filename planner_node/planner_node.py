@@ -27,6 +27,7 @@ from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone, read_zones
 from planner_node.joint_path import JointPath, JointPathError, resolve
 from planner_node.plan import Plan
+from planner_node.pursuit import PursuitConfig, pursue
 from planner_node.solvers.solver import Deadline
 from ros_bridge import diagnostics, qos
 from ros_bridge.images import ImageError, image_to_latent
@@ -41,6 +42,7 @@ _S = 1e-9
 _SPACING_S = 0.05
 # What is sent of a plan: a new one comes long before its end.
 _SENT_STEPS = 3
+_PURSUIT = PursuitConfig()
 _RATE_WINDOW_S = 2.0
 _CLOCK_JUMP_S = 1.0
 # Clocks of one machine agree that well; what lies further ahead was stamped by a clock that is wrong.
@@ -215,7 +217,7 @@ class PlannerNode(LifecycleNode):
         points = plan.points[: _SENT_STEPS + 1] if plan.feasible else np.stack([tool, tool])
         self._refused += not plan.feasible
         try:
-            path = resolve(points, self._tool_step.period_s, _SPACING_S, self._kinematics, self._limits, seed)
+            path = self._motion(points, tool, seed, switch)
         except (UnreachableError, JointPathError) as error:
             self._refused += 1
             self.get_logger().warning(f"plan refused: {error}", throttle_duration_sec=1.0)
@@ -233,6 +235,18 @@ class PlannerNode(LifecycleNode):
             self._resyncs += 1
             self._commanded = self._standing(self._measured, now)
         return self._commanded.tool_at(switch), self._commanded.joints_at(switch)
+
+    def _motion(self, points: NDArray[np.float64], tool: NDArray[np.float64], seed: NDArray[np.float64], switch: int) -> JointPath:
+        """The joints' way along planned ``points``, from where and as fast as the ``tool`` will be at ``switch``.
+
+        Raises:
+            UnreachableError: a point has no joint configuration inside the limits.
+            JointPathError: a joint would leave its limits on the way.
+        """
+        assert self._commanded is not None
+        _, tools = pursue(points, self._tool_step, tool, self._commanded.velocity_at(switch), _PURSUIT)
+        every = round(_SPACING_S / _PURSUIT.cycle_s)
+        return resolve(tools[::every], _SPACING_S, _SPACING_S, self._kinematics, self._limits, seed)
 
     def _standing(self, joints: NDArray[np.float64], ns: int) -> Commanded:
         """The arm taken to be commanded where it stands."""
@@ -256,8 +270,7 @@ class PlannerNode(LifecycleNode):
         switch = max(stamp, now_ns(self))
         tool, seed = self._continued(switch)
         try:
-            path = resolve(np.stack([tool, tool]), self._tool_step.period_s, _SPACING_S, self._kinematics, self._limits, seed)
-            self._propose(path, stamp, switch)
+            self._propose(self._motion(np.stack([tool, tool]), tool, seed, switch), stamp, switch)
         except (UnreachableError, JointPathError) as error:
             self._refused += 1
             self.get_logger().warning(f"plan refused: {error}")
