@@ -55,20 +55,26 @@ def alive(pids):
     return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]
 
 
-def test_an_episode_with_bag_film_and_report(tmp_path, bundle):
-    before = descendants(os.getpid())
-    summary = run_demo(config(tmp_path, bundle), QUIET)
+def run_cli(*arguments):
+    command = [sys.executable, "-m", "latent_mpc.cli", "demo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_shipped_model_reaches_and_the_demo_leaves_bag_film_and_report(tmp_path):
     out = tmp_path / "demo"
-    assert descendants(os.getpid()) <= before and os.listdir(tmp_path) == ["demo"]
+    result = run_cli("--task", "reach", "--episodes", 2, "--seed", 3, "--out", out, "--json", tmp_path / "copy.json")
+    assert result.returncode == 0 and result.stderr == "", result.stdout + result.stderr
     assert sorted(os.listdir(out)) == ["bag", "episode.mp4", "logs", "report.html", "summary.json"]
+    assert sorted(os.listdir(tmp_path)) == ["copy.json", "demo"]
 
     content = json.loads((out / "summary.json").read_text())
-    assert content == json.loads(json.dumps(summary.to_json()))
-    (episode,) = content["episodes"]
-    # An untrained actor that never moves: the arm stays where it started, and the planner takes all its steps to find that out.
-    assert episode["seed"] == 310_000 and not episode["success"] and episode["outcome"] == "missed"
-    assert episode["final_distance_m"] == pytest.approx(episode["start_distance_m"], abs=0.02)
-    assert episode["steps"] == 20 and 3.5 < episode["seconds"] < 8.0
+    assert content == json.loads((tmp_path / "copy.json").read_text())
+    assert [episode["seed"] for episode in content["episodes"]] == [310_000, 310_001]
+    # Both are reached on a machine that has time for it; one is enough on a machine that has none.
+    assert content["success_rate"] >= 0.5
+    for episode in content["episodes"]:
+        assert episode["steps"] == 20 and 3.5 < episode["seconds"] < 8.0
+        assert episode["success"] == (episode["outcome"] == "reached")
     assert content["limit_violations"] == 0
     assert content["guardrail"]["cycles"] > 100 and content["guardrail"]["stops"] == 0
     assert content["plan_rate_hz"] > 0 and content["plan_ms"]["p50"] > 0 and content["frame_to_command_ms"]["p50"] > 0
@@ -76,12 +82,26 @@ def test_an_episode_with_bag_film_and_report(tmp_path, bundle):
     bag = Path(content["bag"])
     topics = read_topics(bag)
     assert topics["/camera/image_raw"] == "sensor_msgs/msg/Image" and "/joint_trajectory_controller/joint_trajectory" in topics
-    assert len(list(read_messages(bag, ["/goal/image"]))) == 1
+    assert len(list(read_messages(bag, ["/goal/image"]))) == 2
     frames = imageio_ffmpeg.read_frames(str(out / "episode.mp4"))
     width, height = next(frames)["size"]
     pictures = list(frames)
-    assert len(pictures) > 20 and all(len(picture) == width * height * 3 for picture in pictures)
+    assert len(pictures) > 40 and all(len(picture) == width * height * 3 for picture in pictures)
     assert "<svg" in (out / "report.html").read_text()
+
+
+def test_the_wall_is_gone_round_by_the_planner_that_is_told_of_it(tmp_path):
+    result = run_cli("--task", "wall", "--episodes", 1, "--seed", 2, "--out", tmp_path / "demo", "--no-report")
+    content = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    (told,), (untold,) = content["episodes"], content["without_zones"]["episodes"]
+    assert told["seed"] == untold["seed"] and content["limit_violations"] == 0
+    assert told["clearance_m"] > 0 > untold["clearance_m"]
+    assert untold["outcome"] == "went through the wall" and result.returncode == (0 if told["success"] else 1)
+
+
+def test_bad_input_on_the_command_line_is_one_line_on_stderr(tmp_path):
+    result = run_cli("--task", "juggle", "--out", tmp_path / "demo")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "unknown task 'juggle'" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -150,6 +170,11 @@ def test_bad_input_is_one_line_before_anything_starts(tmp_path, bundle, changes,
 
 
 def test_a_domain_of_ones_own_choice(tmp_path, bundle):
+    before = descendants(os.getpid())
     summary = run_demo(config(tmp_path, bundle, domain=quiet_domain(), bag=False), QUIET)
-    assert summary.bag is None and summary.limit_violations is None and len(summary.result.episodes) == 1
+    assert summary.bag is None and summary.limit_violations is None
+    assert descendants(os.getpid()) <= before
+    # An untrained actor that never moves: the planner takes all its steps to find that out.
+    (episode,) = summary.result.episodes
+    assert episode.outcome == "missed" and episode.final_distance_m == pytest.approx(episode.start_distance_m, abs=0.02)
     assert sorted(os.listdir(tmp_path / "demo")) == ["logs", "summary.json"]
