@@ -83,8 +83,9 @@ def train(
     data: Annotated[list[Path], typer.Option(help="Data set; may be given several times. Validation episodes come from the first.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run goes on.")],
     world_model: Annotated[
-        Optional[Path], typer.Option(help="Finished run whose encoder and predictor are kept.")
-    ] = None,  # noqa: UP045
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Finished run whose encoder and predictor are kept."),
+    ] = None,
 ) -> None:
     """Train a world model, its critic and its actor."""
     from world_model.config import read_config

@@ -79,10 +79,13 @@ def read_manifest(file: Path, task: str) -> EpisodeManifest:
         manifest = EpisodeManifest(
             str(content["task"]), tuple(int(s) for s in content["seeds"]), tuple(Episode.from_json(e) for e in content["episodes"])
         )
-        if manifest.fingerprint != content["fingerprint"]:
-            raise ManifestError(f"{file}: the episodes are not those of its fingerprint")
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        fingerprint = content["fingerprint"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{file} is not a manifest of episodes: {error}") from error
+    if manifest.fingerprint != fingerprint:
+        raise ManifestError(f"{file}: the episodes are not those of its fingerprint")
+    if not manifest.seeds or not manifest.episodes or len(manifest.episodes) % len(manifest.seeds):
+        raise ManifestError(f"{file} holds {len(manifest.episodes)} episodes for {len(manifest.seeds)} seeds: not as many for each")
     if manifest.task != task:
         raise ManifestError(f"{file} is for task '{manifest.task}', not '{task}'")
     return manifest

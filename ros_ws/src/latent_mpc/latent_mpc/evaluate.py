@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from latent_mpc.policies import POLICIES, REFERENCES, make_policy
 from latent_mpc.walls import WALL, clearance_m, wall_between
 from planner_node.assembly import PlannerConfig
 from planner_node.guardrails.zone import Zone
-from sim.tasks import Episode, PicturedGoalEnv, make_env
+from sim.tasks import Episode, PicturedGoalEnv, make_env, task_named
 from world_model.bundle import bundle_sha256
-from world_model.bundle import read_manifest as read_bundle_manifest
 from world_model.runtime import OnnxModel
 
 
@@ -108,22 +107,27 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
     """Play everything, write each outcome to ``outcomes_file`` (JSON lines) and return the summary of the contract.
 
     Raises:
-        EvaluationError: an unknown policy, or a bundle that was not trained for the task.
+        EvaluationError: no or an unknown policy, nothing to play, or a bundle that was not trained for the task.
         ValueError: the task is unknown, or the manifest or the bundle cannot be used.
     """
     unknown = set(evaluation.policies) - set(POLICIES)
     if unknown:
         raise EvaluationError(f"unknown policy '{sorted(unknown)[0]}'; choose among {', '.join(POLICIES)}")
-    env = make_env(sim_task(evaluation.task))
-    bundle = read_bundle_manifest(evaluation.model)
-    if sim_task(evaluation.task) not in bundle.tasks:
+    if not evaluation.policies or not evaluation.seeds or min(evaluation.episodes, evaluation.workers) < 1:
+        raise EvaluationError("an evaluation needs at least one policy, seed, episode and worker")
+    task = task_named(sim_task(evaluation.task))
+    # Loaded here once, so that what is wrong with it is said before any worker starts.
+    bundle = OnnxModel(evaluation.model).manifest
+    if task.name not in bundle.tasks:
         raise EvaluationError(f"{evaluation.model} was trained for {', '.join(bundle.tasks)}, not for {evaluation.task}")
-    manifest = _episodes(evaluation, env)
+    if ToolStep.from_json(bundle.tool_step) != task.tool_step or bundle.frame != (task.camera.height, task.camera.width, 3):
+        raise EvaluationError(f"{evaluation.model} was trained with another camera or another meaning of an action than {evaluation.task} has")
+    manifest = _episodes(evaluation)
     work = [(policy, episode) for policy in evaluation.policies for episode in manifest.episodes]
     outcomes: list[Outcome] = []
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(evaluation.workers, _open_worker, (evaluation,)) as pool:
-        for outcome in pool.imap(_play, work, chunksize=4):
+    # An executor says so when a worker was killed; a Pool would wait for it for ever.
+    with ProcessPoolExecutor(evaluation.workers, multiprocessing.get_context("spawn"), _open_worker, (evaluation,)) as pool:
+        for outcome in pool.map(_play, work, chunksize=4):
             outcomes.append(outcome)
             report(len(outcomes), len(work))
     outcomes_file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,13 +135,15 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
     return summarise(evaluation, manifest, outcomes, bundle_sha256(bundle), outcomes_file)
 
 
-def _episodes(evaluation: Evaluation, env: PicturedGoalEnv) -> EpisodeManifest:
+def _episodes(evaluation: Evaluation) -> EpisodeManifest:
     if evaluation.manifest is not None and evaluation.manifest.is_file():
         return read_manifest(evaluation.manifest, evaluation.task)
+    env = make_env(sim_task(evaluation.task))
     step = env.task.tool_step
     manifest = draw_manifest(
         env, evaluation.task, evaluation.seeds, evaluation.episodes, lambda e: evaluation.task != WALL or wall_of(e, step) is not None
     )
+    env.close()
     if evaluation.manifest is not None:
         write_manifest(evaluation.manifest, manifest)
     return manifest
@@ -206,5 +212,4 @@ def _row(group: list[Outcome]) -> dict[str, Any]:
 def _paired(main: list[Outcome], other: list[Outcome]) -> dict[str, Any]:
     better = sum(a.success and not b.success for a, b in zip(main, other, strict=True))
     worse = sum(b.success and not a.success for a, b in zip(main, other, strict=True))
-    p = sign_test(better, worse)
-    return {"better": better, "worse": worse, "p": 0.0 if math.isnan(p) else p}
+    return {"better": better, "worse": worse, "p": sign_test(better, worse)}
