@@ -74,6 +74,15 @@ def test_a_trained_bundle_is_evaluated_in_closed_loop(evaluated, bundle):
     assert len(starts) == 2, "every policy starts from the same places"
 
 
+def test_a_wall_stands_in_the_way_and_touching_it_is_no_success(bundle, tmp_path):
+    asked = Evaluation(bundle, "wall", episodes=1, seeds=(0,), policies=("planner", "oracle"), manifest=tmp_path / "manifest.json")
+    evaluate(asked, tmp_path / "outcomes.jsonl", silent)
+    planner, oracle = (json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines())
+    assert planner["clearance_m"] > 0, "the planner keeps out, however badly its model knows the way"
+    assert oracle["clearance_m"] < 0 and oracle["final_distance_m"] < 0.025 and not oracle["success"], "straight through is no success"
+    assert read_manifest(tmp_path / "manifest.json", "wall").task == "wall"
+
+
 def test_a_manifest_that_was_written_is_played_again(evaluated, tmp_path):
     asked, summary, outcomes = evaluated
     again = evaluate(replace(asked, policies=("oracle",), episodes=50), tmp_path / "outcomes.jsonl", silent)
