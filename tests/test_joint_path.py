@@ -6,10 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from linear_world import FLAT, LinearWorld
 
 from arm_model import Kinematics, UnreachableError, load_arm
+from planner_node.assembly import PlannerConfig
 from planner_node.commanded import Commanded
+from planner_node.controller import LatentController
+from planner_node.guardrails.zone import Zone
 from planner_node.joint_path import JointPath, JointPathError, resolve
+from planner_node.pursuit import PursuitConfig, pursue
+from planner_node.solvers.solver import Deadline
 from sim.tasks import TASKS
 
 PERIOD_S, SPACING_S = 0.2, 0.05
@@ -124,3 +130,48 @@ def test_only_the_last_few_paths_are_kept():
         commanded.follow(straight(second, second), second * 1_000_000_000)
     assert commanded.joints_at(29_500_000_000)[0] == 29.0 and commanded.joints_at(25_500_000_000)[0] == 25.0
     assert commanded.joints_at(0)[0] > 15.0, "older ones are gone, the oldest that is left stands for them"
+
+
+# How a tool that cannot change its velocity at once follows planned points.
+
+AROUND = np.array([[0.4, 0.0, 0.02], [0.44, 0.0, 0.02], [0.44, 0.04, 0.02], [0.4, 0.04, 0.02]])
+STILL = np.zeros(3)
+
+
+@pytest.mark.parametrize("velocity", [STILL, np.array([0.2, 0.0, 0.0]), np.array([-0.2, -0.2, 0.0])])
+def test_a_pursuit_accelerates_within_bounds_and_rests_at_the_last_point(velocity):
+    config = PursuitConfig()
+    times, tools = pursue(AROUND, FLAT, AROUND[0], velocity, config)
+    speeds = np.concatenate([velocity[None], np.diff(tools, axis=0) / config.cycle_s])
+    assert np.linalg.norm(np.diff(speeds, axis=0), axis=1).max() / config.cycle_s <= config.acceleration + 1e-6
+    assert np.array_equal(tools[0], AROUND[0]) and len(times) == len(tools)
+    assert np.linalg.norm(tools[-1] - AROUND[-1]) < 3e-3 and np.linalg.norm(speeds[-1]) < 0.03
+
+
+def test_a_pursuit_stays_inside_the_workspace():
+    edge = np.array([[0.32, 0.0, 0.02], [0.3, 0.0, 0.02], [0.3, 0.04, 0.02]])
+    _, tools = pursue(edge, FLAT, edge[0], np.array([-0.3, 0.0, 0.0]), PursuitConfig())
+    assert np.all(tools >= np.array(FLAT.lower)) and np.all(tools <= np.array(FLAT.upper))
+
+
+def test_standing_still_is_pursued_by_standing_still():
+    _, tools = pursue(np.stack([AROUND[0]] * 2), FLAT, AROUND[0], STILL, PursuitConfig())
+    assert np.array_equal(tools, np.tile(AROUND[0], (len(tools), 1)))
+
+
+@pytest.mark.parametrize("zone", [Zone((0.5, 0.0), (0.01, 0.09), 0.2), Zone((0.5, 0.0), (0.0, 0.0), radius=0.05)])
+def test_pursued_and_replanned_20_times_a_second_the_tool_keeps_its_clearance(zone):
+    """Corners are cut, but each plan starts where the tool is and clears the zone from there."""
+    clearance_m, goal = 0.015, np.array([0.62, 0.03], np.float32)
+    controller = LatentController(LinearWorld(), FLAT, PlannerConfig(clearance_m=clearance_m, prior_weight=0.25))
+    controller.start(goal, 30, [zone])
+    tool, velocity, visited = np.array([0.4, 0.01, 0.02]), STILL, []
+    for tick in range(100):
+        controller.see(0.05 * tick, tool[:2].astype(np.float32), tool)
+        plan = controller.plan(0.05 * tick, tool, Deadline.after(60.0))
+        assert plan.feasible
+        _, tools = pursue(plan.points[:4], FLAT, tool, velocity, PursuitConfig())
+        tool, velocity = tools[5], (tools[6] - tools[4]) / 0.02
+        visited += list(tools[1:6])
+    assert zone.signed_distance(np.array(visited)).min() > clearance_m - 1e-3
+    assert np.linalg.norm(tool[:2] - goal) < 0.01

@@ -78,7 +78,7 @@ def test_descending_sigreg_makes_latents_standard_normal():
     latents = (0.2 * normal(256, 4) + 1.0).requires_grad_()
     optimizer = torch.optim.Adam([latents], 0.05)
     draws = generator(5)
-    for _ in range(100):
+    for _ in range(160):
         optimizer.zero_grad()
         sigreg(latents, 32, draws).backward()
         optimizer.step()
