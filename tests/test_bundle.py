@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 
+from arm_model import ToolStep, load_arm
+from sim.tasks import task_named
 from world_model.bundle import FILES, BundleError, bundle_sha256, file_sha256, read_manifest, write_manifest
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
@@ -136,3 +138,18 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+
+
+@pytest.mark.parametrize("name", ["reach", "push"])
+def test_a_shipped_bundle_is_whole_and_means_by_an_action_what_its_tasks_do(name):
+    model = OnnxModel(MODELS / name)
+    assert model.manifest.name == name and model.manifest.joints == load_arm().joints
+    for task in map(task_named, model.manifest.tasks):
+        assert ToolStep.from_json(model.manifest.tool_step) == task.tool_step
+        assert model.manifest.frame == (task.camera.height, task.camera.width, 3)
+    picture = np.random.default_rng(0).integers(0, 256, (1, *model.manifest.frame), dtype=np.uint8)
+    latent = model.encode(picture)
+    assert np.isfinite(latent).all() and model.distance(latent, latent[0])[0] < 0.1
