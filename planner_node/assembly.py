@@ -17,6 +17,7 @@ from planner_node.guardrails.guardrail import Guardrail
 from planner_node.guardrails.workspace import WorkspaceGuardrail
 from planner_node.guardrails.zone import Zone, ZoneGuardrail
 from planner_node.objective import Objective
+from planner_node.pace import PacedModel
 from planner_node.solvers.actor_rollouts import ActorRollouts, ActorRolloutsConfig
 from planner_node.solvers.cem import Cem, CemConfig
 from planner_node.solvers.solver import Solver
@@ -31,13 +32,17 @@ class UnknownModeError(ValueError):
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """``mode``: ``planner`` searches along the actor, ``actor`` is the actor's own future alone, ``cem`` searches without the actor."""
+    """``mode``: ``planner`` searches along the actor, ``actor`` is the actor's own future alone, ``cem`` searches without the actor.
+
+    ``pace``: the actor is told no more than this share of the steps that the critic sees to the goal.
+    """
 
     mode: str = "planner"
     seed: int = 0
     clearance_m: float = 0.012
     prior_weight: float = 1.0
     effort_weight: float = 0.0
+    pace: float = 0.5
     rollouts: ActorRolloutsConfig = field(default_factory=ActorRolloutsConfig)
     cem: CemConfig = field(default_factory=CemConfig)
 
@@ -49,18 +54,19 @@ def build_solver(model: PlanningModel, tool_step: ToolStep, zones: Sequence[Zone
         UnknownModeError: there is no such mode; the message lists those that exist.
     """
     rng = np.random.default_rng(config.seed)
+    paced = PacedModel(model, config.pace)
     fences = [ZoneGuardrail(zone, config.clearance_m) for zone in zones]
     guardrails: list[Guardrail] = [WorkspaceGuardrail(tool_step), *fences]
     critics: list[Critic] = [TemporalDistanceCritic(model)]
     if config.effort_weight:
         critics.append(EffortCritic(config.effort_weight))
     if config.mode == "planner":
-        critics.append(ActorPriorCritic(model, config.prior_weight))
-        return ActorRollouts(model, tool_step, Objective(critics, guardrails), fences, config.rollouts, rng)
+        critics.append(ActorPriorCritic(paced, config.prior_weight))
+        return ActorRollouts(paced, tool_step, Objective(critics, guardrails), fences, config.rollouts, rng)
     if config.mode == "actor":
         # The actor's imagined future, for people to see; it knows of no zone.
         alone = ActorRolloutsConfig(samples=0, horizon=config.rollouts.horizon)
-        return ActorRollouts(model, tool_step, Objective(critics, guardrails[:1]), [], alone, rng)
+        return ActorRollouts(paced, tool_step, Objective(critics, guardrails[:1]), [], alone, rng)
     if config.mode == "cem":
         critics.append(LatentDistanceCritic())
         return Cem(model, tool_step, Objective(critics, guardrails), config.cem, rng)

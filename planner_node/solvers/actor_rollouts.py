@@ -29,7 +29,7 @@ class ActorRolloutsConfig:
     """
 
     samples: int = 23
-    horizon: int = 16
+    horizon: int = 10
     directions: int = 32
     held: int = 6
     override: float = 1.0
