@@ -19,6 +19,7 @@ class LinearWorld:
     """Latent = driven coordinates of the tool in m; distance = steps to the goal; the actor goes straight there, each at its own ``spread``.
 
     ``bias`` turns the actor's mean away by that many radians; ``broken`` makes latents NaN after actions whose first component is above it.
+    ``told`` collects the steps left that the actor was asked with.
     """
 
     tool_step: ToolStep = FLAT
@@ -26,7 +27,7 @@ class LinearWorld:
     spread: float = 0.3
     broken: float = np.inf
     history: int = 3
-    calls: list[int] = field(default_factory=list)
+    told: list[np.ndarray] = field(default_factory=list)
 
     @property
     def latent_dim(self) -> int:
@@ -41,7 +42,6 @@ class LinearWorld:
 
     def rollout(self, context: Context, actions: F32) -> F32:
         assert actions.dtype == np.float32 and context.latents.dtype == np.float32
-        self.calls.append(len(actions))
         after = context.latents[:, -1:, :] + self.tool_step.length_m * np.cumsum(actions, axis=1)
         after = np.clip(after, self.tool_step.lower[: self.action_dim], self.tool_step.upper[: self.action_dim])
         spoiled = np.cumsum(actions[..., 0] > self.broken, axis=1) > 0
@@ -52,6 +52,7 @@ class LinearWorld:
 
     def propose(self, latents: F32, goal: F32, steps_left: np.ndarray) -> ActionMixture:
         assert len(steps_left) == len(latents)
+        self.told.append(np.array(steps_left))
         way = (goal - latents) / self.tool_step.length_m
         way = way / np.maximum(1.0, np.linalg.norm(way, axis=-1, keepdims=True))
         cos, sin = np.cos(self.bias), np.sin(self.bias)

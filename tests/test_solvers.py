@@ -107,7 +107,7 @@ def test_the_deadline_ends_a_cem_search_after_whole_iterations():
 def test_the_deadline_ends_imagining_along_the_actor_and_candidates_are_judged_as_far_as_they_got():
     world = LinearWorld()
     for reads, steps in ((0.5, 1), (2.5, 3), (1e9, 16)):
-        solver = build_solver(world, FLAT, [WALL], replace(SMALL, mode="planner"))
+        solver = build_solver(world, FLAT, [WALL], replace(SMALL, rollouts=ActorRolloutsConfig(horizon=16)))
         plan = solver.plan(problem(world, (0.4, 0.0), (0.6, 0.0)), Deadline.after(reads, ticking()))
         assert plan.iterations == len(plan.actions) == steps
         assert_consistent(plan, world)
@@ -238,6 +238,21 @@ def test_what_is_left_of_the_last_plan_is_among_the_candidates():
     warm = build_solver(world, FLAT, [wall], config).plan(replace(start, previous=detour), unhurried())
     assert warm.candidates == without.candidates + 1
     assert warm.feasible and np.allclose(warm.actions[:6], detour[:6], atol=1e-6) and warm.cost < without.cost - 1
+
+
+@pytest.mark.parametrize(("goal_x", "steps_left", "told"), [(0.8, 20.0, 6.0), (0.8, 4.0, 4.0), (0.4, 20.0, 1.0)])
+def test_the_actor_is_hurried_by_the_critic_but_never_given_more_than_is_left(goal_x, steps_left, told):
+    """Ten, ten and no steps away, at half the critic's count and one."""
+    world = LinearWorld()
+    asked = problem(world, (0.4, 0.0), (goal_x, 0.0), steps_left)
+    build_solver(world, FLAT, [], replace(SMALL, mode="actor", pace=0.5)).plan(asked, unhurried())
+    assert world.told[0] == pytest.approx(told, rel=1e-4)
+    assert all(np.all(steps <= steps_left - step) for step, steps in enumerate(world.told[: int(steps_left)]))
+
+
+def test_a_pace_without_steps_is_refused():
+    with pytest.raises(ValueError, match="pace is 0"):
+        build_solver(LinearWorld(), FLAT, [], replace(SMALL, pace=0))
 
 
 # CEM.
