@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Point, Pose, PoseArray
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import ColorRGBA
 from trajectory_msgs.msg import JointTrajectory
@@ -44,7 +44,7 @@ _SPACING_S = 0.05
 _SENT_STEPS = 3
 _PURSUIT = PursuitConfig()
 _RATE_WINDOW_S = 2.0
-_CLOCK_JUMP_S = 1.0
+_MOST_GAP_S = 1.0
 # Clocks of one machine agree that well; what lies further ahead was stamped by a clock that is wrong.
 _FUTURE_NS = 50_000_000
 
@@ -98,6 +98,7 @@ class PlannerNode(LifecycleNode):
         self._warm_up()
         self._controller = self._new_controller()
         self._measured: NDArray[np.float64] | None = None
+        self._waiting_goal: Image | None = None
         self._commanded: Commanded | None = None
         self._goal_ns = 0
         self._begun_ns: int | None = None
@@ -140,6 +141,11 @@ class PlannerNode(LifecycleNode):
                 raise ValueError(f"parameter '{name}' is fixed at the start; restart the node")
         self.parameters = parameters
 
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give up the goal; the guardrail brakes when plans stop."""
+        self._end("IDLE", "")
+        return super().on_deactivate(state)
+
     # What is heard.
 
     def _on_joint_state(self, msg: JointState) -> None:
@@ -147,6 +153,10 @@ class PlannerNode(LifecycleNode):
             self._measured = read_joint_state(msg, self._arm.joints).position
         except JointError as error:
             self._reject("joint state", error)
+            return
+        if self._waiting_goal is not None:
+            goal, self._waiting_goal = self._waiting_goal, None
+            self._on_goal(goal)
 
     def _on_goal(self, msg: Image) -> None:
         try:
@@ -155,7 +165,7 @@ class PlannerNode(LifecycleNode):
             self._reject("goal", error)
             return
         if self._measured is None:
-            self.get_logger().error("a goal was shown before any joint state arrived; show it again once the arm reports")
+            self._waiting_goal = msg  # latched goals reach a planner that starts late; the arm's pose comes with the next joint state
             return
         zones = self._zones()
         self._controller = self._new_controller()
@@ -180,11 +190,12 @@ class PlannerNode(LifecycleNode):
         if stamp - now > _FUTURE_NS:
             self._reject("latent", ValueError(f"its frame lies {-self._frame_age_ms:.0f} ms in the future"))
             return
+        gap_s = (stamp - self._last_frame_ns) * _S
+        if self._begun_ns is not None and abs(gap_s) > _MOST_GAP_S:
+            self._end("IDLE", f"{gap_s:.1f} s between two frames: the camera paused or the clock jumped; show the goal again")
+            return
         if self._frame_age_ms > 1e3 * self.parameters.frame_timeout_s or stamp < self._goal_ns:
             return  # a plan from a stale frame is worse than none: the guardrail brakes when plans stop
-        if self._begun_ns is not None and abs(stamp - self._last_frame_ns) * _S > _CLOCK_JUMP_S:
-            self._end("IDLE", "the clock jumped: show the goal again")
-            return
         try:
             latent = image_to_latent(msg, self._model.latent_dim)
             self._controller.see(stamp * _S, latent, self._commanded.tool_at(stamp))

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from latent_mpc.cli import run, write_json
+from latent_mpc.cli import run
+from latent_mpc.json_file import write_json
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from latent_mpc.bringup import MODULES, BringupError, find_shared, node_command,
 from latent_mpc.demo import judge
 from latent_mpc.director import EpisodeRun, Placed
 from latent_mpc.domains import is_quiet, quiet_domain
-from latent_mpc.outcome import EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary, write_json
+from latent_mpc.json_file import write_json
+from latent_mpc.outcome import EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary
 from latent_mpc.staging import OutputError, staged
 from latent_mpc.walls import WALL_HALF_M, clearance_m, wall_between, zones_text
 
@@ -126,7 +127,7 @@ def test_the_summary_has_the_keys_of_the_contract(tmp_path):
     episode = judge(PLACED, run(), None)
     result = Pass((episode, judge(PLACED, run(0.5), None)), 12.5, Spread.of([1.0, 2.0, 3.0]), Spread(), GuardrailCounts(10, 1, 2, 3))
     content = Summary("reach", "models/reach", result, limit_violations=0, bag="out/bag").to_json()
-    write_json(content, tmp_path / "summary.json")
+    write_json(tmp_path / "summary.json", content)
     content = json.loads((tmp_path / "summary.json").read_text())
     wanted = ("task", "episodes", "success_rate", "plan_rate_hz", "plan_ms", "frame_to_command_ms", "guardrail", "limit_violations", "bag")
     assert set(wanted) <= content.keys()

@@ -7,14 +7,14 @@ Exit status 0 is success, 1 a task that failed, 2 bad input with one line on std
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
+from latent_mpc.json_file import write_json
 from latent_mpc.progress import progress, stage_progress
 
 FAILED_STATUS, BAD_INPUT_STATUS = 1, 2
@@ -192,25 +192,6 @@ def _positive(name: str, value: int) -> int:
 def _failed(reason: str) -> typer.Exit:
     sys.stderr.write(f"latent-mpc: {' '.join(reason.split())}\n")
     return typer.Exit(FAILED_STATUS)
-
-
-def write_json(path: Path, results: Mapping[str, Any]) -> None:
-    """Write ``results`` so that a reader sees the whole file or none of it.
-
-    Raises:
-        OSError: the file cannot be written.
-        ValueError: a value is NaN or infinite, which JSON cannot say.
-    """
-    from json import dumps
-
-    text = dumps(results, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -18,7 +18,8 @@ from latent_mpc.demo_screen import Screen
 from latent_mpc.director import NODES, Director, DirectorError, EpisodeRun, Placed
 from latent_mpc.domains import LARGEST, DomainError, is_quiet, quiet_domain
 from latent_mpc.episodes import episode_seed
-from latent_mpc.outcome import SUMMARY, EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary, write_json
+from latent_mpc.json_file import write_json
+from latent_mpc.outcome import SUMMARY, EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary
 from latent_mpc.processes import NodeCommand, NodeDiedError, NodeInputError, Processes, interrupted_by_sigterm
 from latent_mpc.recording import read_recording
 from latent_mpc.report import write_report
@@ -94,7 +95,7 @@ def run_demo(config: DemoConfig, console: Console | None = None) -> Summary:
         if config.bag:
             console.print("[dim]checking the bag, making film and report[/]" if config.report else "[dim]checking the bag[/]")
             summary = _examine(summary, [zone for _, zone in episodes], folder, config)
-        write_json(summary.to_json(), folder / SUMMARY)
+        write_json(folder / SUMMARY, summary.to_json())
     return summary
 
 

@@ -137,7 +137,11 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
 
 def _episodes(evaluation: Evaluation) -> EpisodeManifest:
     if evaluation.manifest is not None and evaluation.manifest.is_file():
-        return read_manifest(evaluation.manifest, evaluation.task)
+        manifest = read_manifest(evaluation.manifest, evaluation.task)
+        if manifest.seeds != evaluation.seeds or len(manifest.episodes) != evaluation.episodes * len(evaluation.seeds):
+            held = f"{len(manifest.episodes)} episodes of seeds {', '.join(map(str, manifest.seeds))}"
+            raise EvaluationError(f"{evaluation.manifest} holds {held}: ask for these, or name a new file")
+        return manifest
     env = make_env(sim_task(evaluation.task))
     step = env.task.tool_step
     manifest = draw_manifest(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,20 +100,6 @@ class Summary:
         if self.without_zones is not None:
             content["without_zones"] = _pass_json(self.without_zones)
         return content
-
-
-def write_json(content: dict[str, Any], file: Path) -> None:
-    """Write ``content``, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _pass_json(result: Pass) -> dict[str, Any]:
