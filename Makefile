@@ -1,9 +1,9 @@
 # Everything runs in .venv, which is made from the pinned requirements when it is missing and brought up to date when they change.
-#   make demo TASK=push EPISODES=3     nodes, simulator and a report, over ROS 2
+#   make demo TASK=push-far EPISODES=3 nodes, simulator and a report, over ROS 2; TASK: reach, push, push-far, wall
 #   make test                          the test suite (adds training and checking tools to .venv)
 # PYTHON=python3.12 picks an interpreter. TORCH_INDEX=<package index> is where torch's CPU wheels are looked for first.
 
-TASK ?= reach
+TASK ?= push-far
 EPISODES ?= 3
 SEED ?= 0
 OUT ?= runs/demo-$(TASK)-$(shell date +%Y%m%d-%H%M%S)
@@ -21,7 +21,7 @@ SOURCES := arm_model planner_node ros_bridge ros_ws/src/latent_mpc/latent_mpc si
 
 export PYTHON
 
-.PHONY: demo test lint bench models clean
+.PHONY: demo test lint bench models model figures clean
 
 demo: $(RUN)
 	$(BIN)/latent-mpc demo --task $(TASK) --episodes $(EPISODES) --seed $(SEED) --out $(OUT) $(ARGS)
@@ -37,14 +37,23 @@ lint: $(DEV)
 bench: $(RUN)
 	$(BIN)/latent-mpc bench $(ARGS)
 
-# Collects, trains and exports one task's model from nothing: data/<task>, then runs/<task>, then models/<task>.
-models: STEPS ?= 200000
-models: WORKERS ?= 2
-models: CONFIG ?= world_model/configs/$(TASK).yaml
+# Collects, trains and exports the shipped bundles from nothing: data/<name>, then runs/<name>, then models/<name>. About an hour and a half on two cores.
 models: $(DEV)
-	$(BIN)/latent-mpc collect --task $(TASK) --steps $(STEPS) --workers $(WORKERS) --out data/$(TASK)
-	$(BIN)/latent-mpc train --config $(CONFIG) --data data/$(TASK) --out runs/$(TASK)
-	$(BIN)/latent-mpc export --model runs/$(TASK) $(ARGS)
+	$(MAKE) model MODEL=reach STEPS=60000
+	$(MAKE) model MODEL=push STEPS=160000
+
+model: $(DEV)
+	$(BIN)/latent-mpc collect --task $(MODEL) --steps $(STEPS) --out data/$(MODEL)
+	$(BIN)/latent-mpc train --config world_model/configs/$(MODEL).yaml --data data/$(MODEL) --out runs/$(MODEL)
+	$(BIN)/latent-mpc export --model runs/$(MODEL) --out models/$(MODEL)
+
+# The figures of the README: 100 episodes x 3 seeds, with the references beside the planner. Without ROS, then reach through the nodes.
+figures: $(RUN)
+	$(BIN)/latent-mpc evaluate --model models/reach --task reach --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/reach.json
+	$(BIN)/latent-mpc evaluate --model models/push --task push --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/push.json
+	$(BIN)/latent-mpc evaluate --model models/push --task push-far --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/push-far.json
+	$(BIN)/latent-mpc evaluate --model models/reach --task wall --policy planner --policy actor --policy cem --manifest benchmarks/episodes/wall.json
+	for seed in 0 1 2; do $(BIN)/latent-mpc demo --task reach --episodes 100 --seed $$seed --no-report --out runs/ros-reach-$$seed; done
 
 # data/ and runs/ stay: they are work, not build outputs.
 clean:
