@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm_model import Kinematics, load_arm
-from planner_node.plan_gate import Plan
+from planner_node.plan_gate import Proposal
 from planner_node.shield import Shield, ShieldConfig
 
 SPEED = 0.2  # m/s
@@ -17,7 +17,7 @@ CYCLE_S = 0.01
 TURN_S, END_S = 0.7, 1.4
 
 
-def turning_plan(kinematics: Kinematics, ramp_s: float) -> Plan:
+def turning_plan(kinematics: Kinematics, ramp_s: float) -> Proposal:
     """A tool that moves at 0.2 m/s along x, turns round over ``ramp_s`` and moves back, as joints every 50 ms."""
     fine = np.arange(0.0, END_S + 1e-9, 1e-3)
     speed = np.interp(fine, [0.0, 0.25, TURN_S - ramp_s / 2, TURN_S + ramp_s / 2 + 1e-9], [0.0, SPEED, SPEED, -SPEED])
@@ -30,10 +30,10 @@ def turning_plan(kinematics: Kinematics, ramp_s: float) -> Plan:
     positions = np.array(joints)
     velocities: NDArray[np.float64] = np.gradient(positions, SPACING_S, axis=0)
     velocities[0] = 0.0
-    return Plan(0, times, positions, velocities)
+    return Proposal(0, times, positions, velocities)
 
 
-def follow(shield: Shield, kinematics: Kinematics, plan: Plan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def follow(shield: Shield, kinematics: Kinematics, plan: Proposal) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Tool error and error in height ``(T,) m`` in every cycle."""
     braking = shield.hold(plan.positions[0])
     error, height = [], []

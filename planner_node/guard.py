@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner_node.grid import stamp_of_slot
-from planner_node.plan_gate import Plan, PlanGate
+from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
 
 
@@ -96,7 +96,7 @@ class Guard:
         self._measured_stamp_ns = 0
         self._cycle_s: float | None = None
         self._far_cycles = 0
-        self._plan_in_effect: Plan | None = None
+        self._plan_in_effect: Proposal | None = None
 
     @property
     def arming(self) -> bool:

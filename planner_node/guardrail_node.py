@@ -26,7 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from arm_model import load_arm
 from planner_node.grid import CYCLE_NS, Grid, stamp_of_slot
 from planner_node.guard import Command, Guard, GuardConfig, GuardError, State
-from planner_node.plan_gate import Plan, PlanGate, PlanGateConfig, PlanRejectedError
+from planner_node.plan_gate import PlanGate, PlanGateConfig, PlanRejectedError, Proposal
 from planner_node.shield import Shield, ShieldConfig
 from ros_bridge import diagnostics, qos
 from ros_bridge.joints import JointError, Trajectory, read_joint_state, read_trajectory, trajectory_message
@@ -128,7 +128,7 @@ class GuardrailNode(LifecycleNode):
     def _on_plan(self, msg: JointTrajectory) -> None:
         try:
             trajectory = read_trajectory(msg, self._joints)
-            plan = Plan(trajectory.stamp_ns, trajectory.times, trajectory.positions, trajectory.velocities)
+            plan = Proposal(trajectory.stamp_ns, trajectory.times, trajectory.positions, trajectory.velocities)
         except (JointError, PlanRejectedError) as error:
             self._log_rejection(self._gate.reject(str(error)))
             return

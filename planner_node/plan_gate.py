@@ -32,7 +32,7 @@ class PlanGateConfig:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Proposal:
     """``times (N,) s`` after ``stamp_ns``, strictly increasing; ``positions (N, J) rad``; ``velocities (N, J) rad/s``.
 
     Raises:
@@ -84,10 +84,10 @@ class PlanGate:
         self.last_rejection = ""
         self.expired = ""
         self._since_ns = 0
-        self.plan: Plan | None = None
+        self.plan: Proposal | None = None
         self._received_s = 0.0
 
-    def offer(self, plan: Plan, ros_ns: int, steady_s: float) -> None:
+    def offer(self, plan: Proposal, ros_ns: int, steady_s: float) -> None:
         """Put ``plan`` in force, received at ``ros_ns`` ROS time and ``steady_s`` on the steady clock.
 
         Raises:

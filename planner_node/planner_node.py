@@ -43,6 +43,7 @@ _SPACING_S = 0.05
 # What is sent of a plan: a new one comes long before its end.
 _SENT_STEPS = 3
 _PURSUIT = PursuitConfig()
+_LEAST_CLEARANCE_SHARE = 0.5
 _RATE_WINDOW_S = 2.0
 _MOST_GAP_S = 1.0
 # Clocks of one machine agree that well; what lies further ahead was stamped by a clock that is wrong.
@@ -101,6 +102,7 @@ class PlannerNode(LifecycleNode):
         self._waiting_goal: Image | None = None
         self._commanded: Commanded | None = None
         self._goal_ns = 0
+        self._fenced: tuple[Zone, ...] = ()
         self._begun_ns: int | None = None
         self._episode_steps = p.steps
         self._state = "IDLE"
@@ -176,6 +178,7 @@ class PlannerNode(LifecycleNode):
         self._begun_ns = None
         self._plans, self._plan_times = 0, []
         self._state = "PLANNING"
+        self._fenced = () if self.parameters.mode == "actor" else zones
         self._draw_zones(zones)
 
     def _zones(self) -> tuple[Zone, ...]:
@@ -252,12 +255,20 @@ class PlannerNode(LifecycleNode):
 
         Raises:
             UnreachableError: a point has no joint configuration inside the limits.
-            JointPathError: a joint would leave its limits on the way.
+            JointPathError: a joint would leave its limits on the way, or the tool come too close to a zone.
         """
         assert self._commanded is not None
         _, tools = pursue(points, self._tool_step, tool, self._commanded.velocity_at(switch), _PURSUIT)
+        self._keep_clear(tools)
         every = round(_SPACING_S / _PURSUIT.cycle_s)
         return resolve(tools[::every], _SPACING_S, _SPACING_S, self._kinematics, self._limits, seed)
+
+    def _keep_clear(self, tools: NDArray[np.float64]) -> None:
+        """The search kept its corners clear of the zones; what is sent has rounded ones, and is checked again."""
+        for zone in self._fenced:
+            distance = zone.signed_distance(tools)
+            if distance.min() < min(_LEAST_CLEARANCE_SHARE * self.parameters.clearance_m, distance[0]) - 1e-9:
+                raise JointPathError(f"the tool would come within {1e3 * distance.min():.0f} mm of a zone")
 
     def _standing(self, joints: NDArray[np.float64], ns: int) -> Commanded:
         """The arm taken to be commanded where it stands."""

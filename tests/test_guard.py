@@ -9,7 +9,7 @@ from executed_stream import NONE, executed, violations
 from arm_model import load_arm
 from planner_node.grid import CYCLE_NS, Grid
 from planner_node.guard import Guard, GuardConfig, GuardError, State
-from planner_node.plan_gate import Plan, PlanGate, PlanGateConfig
+from planner_node.plan_gate import PlanGate, PlanGateConfig, Proposal
 from planner_node.shield import Shield, ShieldConfig
 
 ARM = load_arm()
@@ -67,7 +67,7 @@ class Scene:
         """A plan that moves every joint at ``speed`` rad/s from where the arm is."""
         times = np.arange(0.0, seconds + 1e-9, 0.05)
         positions = self.position + np.outer(times * speed, np.ones(JOINTS))
-        self.gate.offer(Plan(self.ros_ns - int(age_s * 1e9), times, positions, np.full_like(positions, speed)), self.ros_ns, self.steady_s)
+        self.gate.offer(Proposal(self.ros_ns - int(age_s * 1e9), times, positions, np.full_like(positions, speed)), self.ros_ns, self.steady_s)
 
     def check_limits(self):
         assert violations(executed(self.commands), LIMITS) == NONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from planner_node.plan_gate import Plan, PlanGate, PlanGateConfig, PlanRejectedError
+from planner_node.plan_gate import PlanGate, PlanGateConfig, PlanRejectedError, Proposal
 
 MS = 1_000_000
 NOW_NS = 1_700_000_000_000 * MS
@@ -18,7 +18,7 @@ def plan(stamp_ns=NOW_NS, points=11, speed=1.0, ends_at_rest=False):
     velocities = np.full((points, JOINTS), speed)
     if ends_at_rest:
         velocities[-1] = 0.0
-    return Plan(stamp_ns, times, positions, velocities)
+    return Proposal(stamp_ns, times, positions, velocities)
 
 
 def test_a_fresh_plan_is_followed_in_ros_time():
@@ -59,7 +59,7 @@ def test_a_plan_from_the_wrong_time_is_rejected_and_counted(stamp_ms, reason):
 )
 def test_a_malformed_plan_cannot_be_made(times, positions, velocities, reason):
     with pytest.raises(PlanRejectedError, match=reason):
-        Plan(NOW_NS, np.array(times), positions, velocities)
+        Proposal(NOW_NS, np.array(times), positions, velocities)
 
 
 def test_silence_ends_a_plan_whatever_ros_time_says():
@@ -89,7 +89,7 @@ def test_a_plan_that_ends_at_rest_is_held_until_it_times_out():
 
 def test_the_curve_passes_through_its_points_and_its_derivatives_agree():
     rng = np.random.default_rng(0)
-    curve = Plan(NOW_NS, np.array([0.0, 0.05, 0.12, 0.2]), rng.normal(size=(4, JOINTS)), rng.normal(size=(4, JOINTS)))
+    curve = Proposal(NOW_NS, np.array([0.0, 0.05, 0.12, 0.2]), rng.normal(size=(4, JOINTS)), rng.normal(size=(4, JOINTS)))
     for index, time in enumerate(curve.times):
         assert curve.at(time).position == pytest.approx(curve.positions[index])
         assert curve.at(time).velocity == pytest.approx(curve.velocities[index])
@@ -101,6 +101,6 @@ def test_the_curve_passes_through_its_points_and_its_derivatives_agree():
 
 
 def test_a_plan_of_one_point_is_a_place_to_be():
-    point = Plan(NOW_NS, np.zeros(1), np.ones((1, JOINTS)), np.zeros((1, JOINTS)))
+    point = Proposal(NOW_NS, np.zeros(1), np.ones((1, JOINTS)), np.zeros((1, JOINTS)))
     for time in (-0.1, 0.0, 0.1):
         assert point.at(time).position == pytest.approx(np.ones(JOINTS))
