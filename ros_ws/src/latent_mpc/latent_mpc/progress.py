@@ -32,7 +32,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int, dict[str, float]], Non
         def report(stage: str, done: int, total: int, numbers: dict[str, float]) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage)
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+            shown = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
             bars.update(tasks[stage], completed=done, total=total, description=f"{stage}  {shown}")
             if numbers.get("collapsed"):
                 bars.console.print(f"{stage}: the latents are collapsing (effective rank {numbers['rank']:.1f}); raise sigreg_weight")
