@@ -29,6 +29,7 @@ from planner_node.joint_path import JointPath, JointPathError, resolve
 from planner_node.plan import Plan
 from planner_node.pursuit import PursuitConfig, pursue
 from planner_node.solvers.solver import Deadline
+from planner_node.validator import require_clear
 from ros_bridge import diagnostics, qos
 from ros_bridge.images import ImageError, image_to_latent
 from ros_bridge.joints import JointError, Trajectory, read_joint_state, trajectory_message
@@ -43,7 +44,6 @@ _SPACING_S = 0.05
 # What is sent of a plan: a new one comes long before its end.
 _SENT_STEPS = 3
 _PURSUIT = PursuitConfig()
-_LEAST_CLEARANCE_SHARE = 0.5
 _RATE_WINDOW_S = 2.0
 _MOST_GAP_S = 1.0
 # Clocks of one machine agree that well; what lies further ahead was stamped by a clock that is wrong.
@@ -259,16 +259,9 @@ class PlannerNode(LifecycleNode):
         """
         assert self._commanded is not None
         _, tools = pursue(points, self._tool_step, tool, self._commanded.velocity_at(switch), _PURSUIT)
-        self._keep_clear(tools)
+        require_clear(tools, self._fenced, self.parameters.clearance_m)
         every = round(_SPACING_S / _PURSUIT.cycle_s)
         return resolve(tools[::every], _SPACING_S, _SPACING_S, self._kinematics, self._limits, seed)
-
-    def _keep_clear(self, tools: NDArray[np.float64]) -> None:
-        """The search kept its corners clear of the zones; what is sent has rounded ones, and is checked again."""
-        for zone in self._fenced:
-            distance = zone.signed_distance(tools)
-            if distance.min() < min(_LEAST_CLEARANCE_SHARE * self.parameters.clearance_m, distance[0]) - 1e-9:
-                raise JointPathError(f"the tool would come within {1e3 * distance.min():.0f} mm of a zone")
 
     def _standing(self, joints: NDArray[np.float64], ns: int) -> Commanded:
         """The arm taken to be commanded where it stands."""
