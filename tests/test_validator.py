@@ -21,7 +21,7 @@ def test_a_path_beside_the_wall_passes():
 
 
 def test_a_path_through_the_wall_is_refused_and_says_how_near():
-    with pytest.raises(JointPathError, match="-20 mm of a zone"):
+    with pytest.raises(JointPathError, match="within -18 mm of a zone"):
         require_clear(line((0.5, 0.1), (0.5, -0.1)), (WALL,), clearance_m=0.015)
 
 
