@@ -5,7 +5,7 @@ import pytest
 import rclpy
 from bundles import LATENT_DIM, write_bundle
 from conftest import wait_until
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
@@ -102,6 +102,18 @@ def test_frames_that_came_while_it_was_busy_are_dropped_and_counted(start_node, 
     camera.until(burst, "drops")
     values = camera.values()
     assert int(values["frames"]) + int(values["dropped_frames"]) <= sent
+
+
+def test_a_missing_camera_is_said_in_one_line_and_on_diagnostics(start_node, camera, bundle):
+    start_node("world_model.perception_node", "-p", f"model:={bundle}")
+    camera.until(lambda: any("no picture on /camera/image_raw" in report.message for report in camera.reports), "the complaint")
+    assert camera.reports[-1].level == DiagnosticStatus.ERROR
+
+    def complaint_ends():
+        camera.show(camera.frames, 50, camera.node.get_clock().now().nanoseconds)
+        return camera.reports[-1].message == "encoding"
+
+    camera.until(complaint_ends, "encoding once pictures come")
 
 
 def test_a_damaged_bundle_is_one_line_and_status_2(start_node, tmp_path):

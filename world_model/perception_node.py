@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from ros_bridge.diagnostics import OK, WARN, DiagnosticsReport, Latencies, Value, status
+from ros_bridge.diagnostics import ERROR, OK, WARN, DiagnosticsReport, Latencies, Value, status
 from ros_bridge.images import ImageError, image_to_array, latent_to_image
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
@@ -22,6 +22,8 @@ from ros_bridge.qos import GOAL, LATENT
 from world_model.runtime import OnnxModel
 
 _WARM_UP_FRAMES = 5
+# Slower than any camera that a plan could be made from.
+_SILENCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class PerceptionNode(Node):
         self._refused_before = 0
         self._dropped = 0
         self._newest: tuple[object, int] | None = None
+        self._heard_s = time.monotonic()
         # The first runs allocate; a goal must not wait for them.
         for _ in range(_WARM_UP_FRAMES):
             self._model.encode(np.zeros((1, *self._model.manifest.frame), np.uint8))
@@ -52,10 +55,11 @@ class PerceptionNode(Node):
         self._goal_latent = self.create_publisher(Image, "/goal/latent", GOAL)
         self._report = DiagnosticsReport(self, self._describe)
         # Depth 1: while a frame is being encoded the middleware keeps the newest one only.
-        self.create_subscription(Image, "/camera/image_raw", self._on_frame, LATENT)
+        self._frames = self.create_subscription(Image, "/camera/image_raw", self._on_frame, LATENT)
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
 
     def _on_frame(self, msg: Image, info: Mapping[str, Any]) -> None:
+        self._heard_s = time.monotonic()
         self._count_drops(info)
         try:
             latent = self._encode(msg)
@@ -113,6 +117,11 @@ class PerceptionNode(Node):
             "encode_ms_p50": self._encode_ms.p50,
             "encode_ms_p99": self._encode_ms.p99,
         }
+        silence_s = time.monotonic() - self._heard_s
+        if silence_s > _SILENCE_S:
+            message = f"no picture on {self._frames.topic_name} for {silence_s:.0f} s: nothing is planned, the arm holds"
+            self.get_logger().error(message, throttle_duration_sec=5.0)
+            return [status("perception_node", message, values, ERROR)]
         message = f"refused {refused} pictures in the last second" if refused else "encoding"
         return [status("perception_node", message, values, WARN if refused else OK)]
 
