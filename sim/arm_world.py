@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pybullet_utils.bullet_client import BulletClient
 
 from arm_model import ArmDescription
+from sim.silence import silenced
 
 PHYSICS_STEP_S = 0.005
 # Share of the joint error that one physics step closes: the arm follows its set point about 20 ms behind, as a stiff joint controller does.
@@ -43,7 +44,8 @@ class ArmWorld:
 
     def __init__(self, arm: ArmDescription, block: bool, gui: bool = False) -> None:
         self.arm = arm
-        self.client = BulletClient(pybullet.GUI if gui else pybullet.DIRECT)
+        with silenced(1):
+            self.client = BulletClient(pybullet.GUI if gui else pybullet.DIRECT)
         client = self.client
         client.setAdditionalSearchPath(pybullet_data.getDataPath())
         client.setGravity(0.0, 0.0, -9.81)
