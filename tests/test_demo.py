@@ -10,6 +10,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
+import rclpy
 from bundles import write_bundle
 from conftest import wait_until
 from latent_mpc import bringup
@@ -140,10 +141,11 @@ def test_a_node_that_refuses_its_input_is_quoted(tmp_path, bundle, monkeypatch):
 
 
 def test_a_domain_in_use_is_refused(tmp_path, bundle, start_node, ros_context):
-    node = start_node("sim.sim_node")
+    start_node("sim.sim_node")
     domain = int(os.environ["ROS_DOMAIN_ID"])
-    wait_until(lambda: "argv" in node.output, what="the simulator")
-    time.sleep(1.0)
+    onlooker = rclpy.create_node("onlooker")
+    wait_until(lambda: "sim_node" in onlooker.get_node_names(), what="the simulator")
+    onlooker.destroy_node()
     with pytest.raises(ValueError, match=rf"ROS domain {domain} is in use: sim_node"):
         run_demo(config(tmp_path, bundle, domain=domain), QUIET)
     assert not (tmp_path / "demo").exists()

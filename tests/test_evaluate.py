@@ -85,11 +85,19 @@ def test_a_wall_stands_in_the_way_and_touching_it_is_no_success(bundle, tmp_path
 
 def test_a_manifest_that_was_written_is_played_again(evaluated, tmp_path):
     asked, summary, outcomes = evaluated
-    again = evaluate(replace(asked, policies=("oracle",), episodes=50), tmp_path / "outcomes.jsonl", silent)
+    again = evaluate(replace(asked, policies=("oracle",)), tmp_path / "outcomes.jsonl", silent)
     assert again["manifest"]["fingerprint"] == summary["manifest"]["fingerprint"] and again["episodes"] == 2
     replayed = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
     assert [o["final_distance_m"] for o in replayed] == [o["final_distance_m"] for o in outcomes if o["policy"] == "oracle"]
     assert again["success_rate"] == again["oracle_success_rate"] == 1.0 and again["random_success_rate"] is None
+
+
+@pytest.mark.parametrize("change", [{"episodes": 50}, {"seeds": (0,)}])
+def test_another_number_of_episodes_than_the_manifest_holds_is_refused(evaluated, tmp_path, change):
+    asked, _, _ = evaluated
+    with pytest.raises(EvaluationError, match="holds 2 episodes of seeds 0, 1: ask for these, or name a new file"):
+        evaluate(replace(asked, policies=("oracle",), **change), tmp_path / "outcomes.jsonl", silent)
+    assert not (tmp_path / "outcomes.jsonl").exists()
 
 
 @pytest.mark.parametrize(
