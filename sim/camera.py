@@ -62,3 +62,7 @@ class Camera:
             renderer=pybullet.ER_TINY_RENDERER,
         )[2]
         return np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(self.height, self.width, 4)[..., :3])
+
+
+OVERVIEW = Camera(eye=(1.2, -1.2, 0.8), target=(0.4, 0.0, 0.28), fov_deg=38.0, width=320, height=240)
+"""A view of the whole arm, for people."""

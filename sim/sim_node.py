@@ -30,7 +30,7 @@ from ros_bridge.process import run_node
 from ros_bridge.qos import CAMERA, GOAL, JOINT_STATES, STATUS
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from sim.arm_world import PHYSICS_STEP_S
-from sim.camera import Camera
+from sim.camera import OVERVIEW, Camera
 from sim.controllers import CommandError, JointControllers, TrajectoryCommand
 from sim.pacing import Pacer
 from sim.tasks import Episode, PicturedGoalEnv, make_env
@@ -40,7 +40,6 @@ _TICK_NS = round(SETPOINT_PERIOD_S * 1e9)
 _PHYSICS_PER_TICK = round(SETPOINT_PERIOD_S / PHYSICS_STEP_S)
 _MOST_BEHIND_NS = 100_000_000
 _TRUTH_EVERY = 5
-_OVERVIEW = Camera(eye=(1.2, -1.2, 0.8), target=(0.4, 0.0, 0.28), fov_deg=38.0, width=320, height=240)
 # What comes while the simulator stalls is heard afterwards, in order: a controller on an arm would have heard it in time.
 _COMMANDS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # The timer runs this long after the grid of simulated time, so that each call finds exactly one tick due.
@@ -207,7 +206,7 @@ class SimNode(Node):
         due = self._overview_every and self._ticks - self._overview_tick >= self._overview_every
         if due and self._overview.get_subscription_count():
             self._overview_tick = self._ticks
-            self._overview.publish(array_to_image(_OVERVIEW.render(self._env.world.client), header_at(self._pacer.time_ns, "overview")))
+            self._overview.publish(array_to_image(OVERVIEW.render(self._env.world.client), header_at(self._pacer.time_ns, "overview")))
 
     # What is said.
 

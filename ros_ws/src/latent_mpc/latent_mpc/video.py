@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from latent_mpc.bag import NS_PER_S, pixels, read_messages, status_values
 from latent_mpc.recording import PLANNER_TOPIC, Frames, Recording, Series, Span
 from planner_node.guardrails.zone import Zone
-from sim.camera import Camera
+from sim.camera import OVERVIEW, Camera
 
 OVERVIEW_TOPIC, IMAGINED_TOPIC = "/overview/image_raw", "/planner/imagined"
 FPS = 10
@@ -25,7 +25,7 @@ _LAST_FRAME_HELD = 8
 _GAP, _CAPTION = 16, 52
 _OVERVIEW_SIZE = (480, 360)
 _SQUARE = 232
-_WALL_HEIGHT_M = 0.12
+_WALL_HEIGHT_M = 0.34
 _PAPER, _INK, _MUTED = (250, 251, 252), (28, 39, 51), (102, 115, 127)
 _PATH, _END, _WALL, _EDGE = (37, 99, 235), (235, 60, 150), (220, 60, 30), (205, 211, 218)
 
@@ -137,7 +137,10 @@ def compose(shot: Shot, camera: Camera) -> NDArray[np.uint8]:
         _draw_path(seen, view.project(shot.path))
     tiles = [(seen, "camera, and the imagined way"), (_enlarged(shot.goal, (square, square)), "goal picture")]
     if shot.overview is not None:
-        tiles.insert(0, (_enlarged(shot.overview, _OVERVIEW_SIZE), ""))
+        overview = _enlarged(shot.overview, _OVERVIEW_SIZE)
+        if shot.zone is not None:
+            _draw_wall(overview, OVERVIEW.resized(*_OVERVIEW_SIZE).project(_corners(shot.zone)))
+        tiles.insert(0, (overview, ""))
     width = _GAP + sum(tile.shape[1] + _GAP for tile, _ in tiles)
     canvas = np.full((_CAPTION + height + 28 + _GAP, width, 3), _PAPER, dtype=np.uint8)
     _text(canvas, shot.title, (_GAP, 33), _INK, 0.66)
@@ -208,10 +211,8 @@ def _write(out: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
 
 
 def _corners(zone: Zone) -> NDArray[np.float64]:
-    """Corners ``(8, 3) m`` of the zone as a wall that stands on the table."""
-    cosine, sine = np.cos(zone.yaw), np.sin(zone.yaw)
-    half = np.array(zone.half) + zone.radius
-    flat = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half @ np.array([[cosine, sine], [-sine, cosine]]) + zone.centre
+    """Corners ``(8, 3) m`` of the zone as a wall that stands on the table, taller than the tool ever is."""
+    flat = zone.corners()
     return np.concatenate([np.column_stack([flat, np.full(4, z)]) for z in (0.0, _WALL_HEIGHT_M)])
 
 
