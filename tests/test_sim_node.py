@@ -187,9 +187,11 @@ def test_a_stalled_simulator_hears_what_came_meanwhile_in_order(sim, sim_process
         sim_process.process.send_signal(signal.SIGCONT)
     sim.heard["/joint_states"].clear()
     sim.listen(0.6)
-    path = np.array([read_joint_state(msg, ARM.joints).position for msg in sim.heard["/joint_states"]])
+    readings = [read_joint_state(msg, ARM.joints) for msg in sim.heard["/joint_states"]]
+    path, times = np.array([r.position for r in readings]), np.array([r.stamp_ns for r in readings]) * 1e-9
     assert path[-1] == pytest.approx(before + 0.024, abs=2e-3)
-    assert np.abs(np.diff(path, axis=0)).max() < 0.008
+    # 0.4 rad/s by the simulator's own time: best-effort messages may be lost on the way here, so single differences say nothing.
+    assert np.abs(np.diff(path, axis=0) / np.diff(times)[:, None]).max() < 0.8
 
 
 def test_refuses_a_bad_trajectory_and_one_that_is_not_finite(sim):
