@@ -98,7 +98,8 @@ class SimNode(Node):
 
         self._pacer = Pacer(_TICK_NS, _MOST_BEHIND_NS, time.monotonic_ns(), now_ns(self))
         self._reset()
-        time.sleep((self._pacer.time_ns + _TICK_NS + _AFTER_GRID_NS - now_ns(self)) / 1e9)
+        # A process that was held up here is late already.
+        time.sleep(max(0, self._pacer.time_ns + _TICK_NS + _AFTER_GRID_NS - now_ns(self)) / 1e9)
         self.create_timer(SETPOINT_PERIOD_S, self._on_time)
         self._behind = self.create_guard_condition(self._on_time)
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pybullet
 import pybullet_data
+from pybullet_utils.bullet_client import BulletClient
 from threadpoolctl import threadpool_limits
 
-from arm_model import ArmDescription, Kinematics, load_arm
+from arm_model import Kinematics, load_arm
 from planner_node.assembly import PlannerConfig
 from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone
 from planner_node.shield import Motion, Shield, ShieldConfig
 from planner_node.solvers.solver import Deadline
-from sim.arm_world import ArmWorld
+from sim.silence import silenced
 from sim.tasks import make_env
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
@@ -110,7 +112,7 @@ def _stages(model: OnnxModel, task: str) -> list[Stage]:
     env = make_env(task)
     observation, _ = env.reset(seed=0)
     camera, large = env.task.camera, env.task.camera.resized(224, 224)
-    meshes = ArmWorld(_with_visual_meshes(), block=False)
+    meshes = _with_visual_meshes()
     tool = observation["tool"].astype(np.float64)
     latent = model.encode(observation["image"][None])[0]
     goal = model.encode(observation["goal"][None])[0]
@@ -137,7 +139,7 @@ def _stages(model: OnnxModel, task: str) -> list[Stage]:
         Stage("roof: memory copy", lambda: np.copyto(sink, source)),
         Stage("render 64 px, simple shapes", lambda: camera.render(env.world.client)),
         Stage("render 224 px, simple shapes", lambda: large.render(env.world.client)),
-        Stage("render 64 px, visual meshes", lambda: camera.render(meshes.client)),
+        Stage("render 64 px, visual meshes", lambda: camera.render(meshes)),
         Stage("environment step with picture", lambda: env.step(still)),
         Stage("inverse kinematics", lambda: kinematics.solve(tool, arm.home)),
         Stage("encode one frame", lambda: model.encode(observation["image"][None])),
@@ -161,7 +163,9 @@ def _parameters(model: OnnxModel, graph: str) -> float:
     return (model.directory / graph).stat().st_size / 4.0
 
 
-def _with_visual_meshes() -> ArmDescription:
-    """The arm as pybullet_data draws it, for comparison only."""
-    arm = load_arm()
-    return replace(arm, urdf=Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf", tool_frame="panda_grasptarget")
+def _with_visual_meshes() -> BulletClient:
+    """A world with the arm as pybullet_data draws it, for comparison only."""
+    with silenced(1):
+        client = BulletClient(pybullet.DIRECT)
+    client.loadURDF(str(Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf"), useFixedBase=True)
+    return client
