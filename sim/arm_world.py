@@ -130,3 +130,11 @@ class ArmWorld:
         """Disconnect from PyBullet."""
         if self.client.isConnected():
             self.client.disconnect()
+
+
+def stock_arm() -> BulletClient:
+    """A client with nothing but the Panda as pybullet_data draws it, visual meshes and all: what rendering costs without our simplification."""
+    with silenced(1):
+        client = BulletClient(pybullet.DIRECT)
+    client.loadURDF(str(Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf"), useFixedBase=True)
+    return client

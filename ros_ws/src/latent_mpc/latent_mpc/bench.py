@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pybullet
-import pybullet_data
-from pybullet_utils.bullet_client import BulletClient
 from threadpoolctl import threadpool_limits
 
 from arm_model import Kinematics, load_arm
@@ -21,7 +18,7 @@ from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone
 from planner_node.shield import Motion, Shield, ShieldConfig
 from planner_node.solvers.solver import Deadline
-from sim.silence import silenced
+from sim.arm_world import stock_arm
 from sim.tasks import make_env
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
@@ -112,7 +109,7 @@ def _stages(model: OnnxModel, task: str) -> list[Stage]:
     env = make_env(task)
     observation, _ = env.reset(seed=0)
     camera, large = env.task.camera, env.task.camera.resized(224, 224)
-    meshes = _with_visual_meshes()
+    meshes = stock_arm()
     tool = observation["tool"].astype(np.float64)
     latent = model.encode(observation["image"][None])[0]
     goal = model.encode(observation["goal"][None])[0]
@@ -161,11 +158,3 @@ def _stages(model: OnnxModel, task: str) -> list[Stage]:
 def _parameters(model: OnnxModel, graph: str) -> float:
     """Weights of a graph, counted from its size: four bytes each."""
     return (model.directory / graph).stat().st_size / 4.0
-
-
-def _with_visual_meshes() -> BulletClient:
-    """A world with the arm as pybullet_data draws it, for comparison only."""
-    with silenced(1):
-        client = BulletClient(pybullet.DIRECT)
-    client.loadURDF(str(Path(pybullet_data.getDataPath()) / "franka_panda" / "panda.urdf"), useFixedBase=True)
-    return client
