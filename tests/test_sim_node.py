@@ -172,16 +172,32 @@ def test_follows_a_trajectory_with_its_joints_in_any_order(sim):
 
 def test_a_stalled_simulator_hears_what_came_meanwhile_in_order(sim, sim_process):
     """Commands that arrive while the process stands still are followed one by one afterwards, as an arm would have followed them at their time."""
+    for _ in range(8):
+        before, path, times, dropped_ms = stalled_run(sim, sim_process)
+        if not dropped_ms:
+            break
+    # A machine under load may stall it for longer than the 100 ms that it promises to make up for: that run says nothing.
+    assert not dropped_ms, "no stall of 60 ms stayed below 100 ms"
+    assert path[-1] == pytest.approx(before + 0.024, abs=2e-3)
+    # 0.4 rad/s by the simulator's own time: best-effort messages may be lost on the way here, so single differences say nothing.
+    assert np.abs(np.diff(path, axis=0) / np.diff(times)[:, None]).max() < 0.8
+
+
+def stalled_run(sim, sim_process):
+    """Joints before a stall of about 60 ms, joints and their times after it, and the simulated time in ms that was dropped."""
     sim.reset(3)
     before = sim.joints()
+    dropped_ms = fresh_dropped_ms(sim)
     sim.until(lambda: sim.trajectory.get_subscription_count() > 0)
     sim_process.process.send_signal(signal.SIGSTOP)
     begin = sim.node.get_clock().now().nanoseconds // 10_000_000 * 10_000_000
     try:
         for step in range(6):
-            point = JointTrajectoryPoint(positions=(before + 0.004 * (step + 1)).tolist(), velocities=[0.0] * 7)
-            point.time_from_start.nanosec = 10_000_000
-            sim.trajectory.publish(JointTrajectory(header=header_at(begin + step * 10_000_000), joint_names=list(ARM.joints), points=[point]))
+            # Like the guardrail's commands, each says what follows it: one that comes late is still good for something.
+            points = [JointTrajectoryPoint(positions=(before + 0.004 * (step + 1)).tolist(), velocities=[0.0] * 7) for _ in range(2)]
+            for point, after_ns in zip(points, (10_000_000, 500_000_000), strict=True):
+                point.time_from_start.nanosec = after_ns
+            sim.trajectory.publish(JointTrajectory(header=header_at(begin + step * 10_000_000), joint_names=list(ARM.joints), points=points))
             time.sleep(0.01)
     finally:
         sim_process.process.send_signal(signal.SIGCONT)
@@ -189,9 +205,13 @@ def test_a_stalled_simulator_hears_what_came_meanwhile_in_order(sim, sim_process
     sim.listen(0.6)
     readings = [read_joint_state(msg, ARM.joints) for msg in sim.heard["/joint_states"]]
     path, times = np.array([r.position for r in readings]), np.array([r.stamp_ns for r in readings]) * 1e-9
-    assert path[-1] == pytest.approx(before + 0.024, abs=2e-3)
-    # 0.4 rad/s by the simulator's own time: best-effort messages may be lost on the way here, so single differences say nothing.
-    assert np.abs(np.diff(path, axis=0) / np.diff(times)[:, None]).max() < 0.8
+    return before, path, times, fresh_dropped_ms(sim) - dropped_ms
+
+
+def fresh_dropped_ms(sim):
+    sim.heard["/diagnostics"].clear()
+    sim.until(lambda: any(status.name == "sim_node" for msg in sim.heard["/diagnostics"] for status in msg.status), "diagnostics")
+    return float(sim.diagnostics()["dropped_ms"])
 
 
 def test_refuses_a_bad_trajectory_and_one_that_is_not_finite(sim):
