@@ -1,7 +1,7 @@
 """The simulated arm with everything around it: simulator, perception, planner, guardrail and, if asked for, recorder.
 
     ros2 launch launch/sim.launch.py task:=push
-    ros2 launch latent_mpc sim.launch.py record:=/tmp/bag       (after colcon build)
+    ros2 launch latent_mpc sim.launch.py record:=my_bag         (after colcon build)
 
 The guardrail starts disarmed: /guardrail_node/arm lets the arm move, a picture on /goal/image tells it where to.
 """

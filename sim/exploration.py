@@ -5,6 +5,7 @@ The teacher knows the state; a controller never does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -53,7 +54,7 @@ class RandomWalk:
         return self._velocity
 
 
-class _Seeking:
+class _Seeking(ABC):
     """Goal seeking with noise, bursts of random motion, and a fresh goal once the old one has been held."""
 
     def __init__(self, task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None) -> None:
@@ -66,14 +67,14 @@ class _Seeking:
         self._held = 0
         self.goal = self.draw_goal() if goal is None else goal
 
-    def draw_goal(self) -> NDArray[np.float64]:
-        raise NotImplementedError
+    @abstractmethod
+    def draw_goal(self) -> NDArray[np.float64]: ...
 
-    def left_m(self, state: State) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def left_m(self, state: State) -> float: ...
 
-    def seek(self, state: State) -> NDArray[np.float64]:
-        raise NotImplementedError
+    @abstractmethod
+    def seek(self, state: State) -> NDArray[np.float64]: ...
 
     def act(self, state: State, commanded: NDArray[np.float64]) -> NDArray[np.float32]:
         """The next action: the walk's, a burst's, or the seeker's with noise."""

@@ -91,9 +91,8 @@ def build(config: TrainConfig, frame: tuple[int, int, int], action_dim: int) -> 
     model = config.model
     encoder = build_encoder(model.encoder, frame[0], frame[1])
     predictor = HistoryPredictor(model.latent_dim, action_dim, model.history, model.width, model.depth)
-    feature_dim = int(encoder.feature_dim)  # type: ignore[arg-type]
     return Learned(
-        jepa=Jepa(encoder, feature_dim, predictor, model.latent_dim),
+        jepa=Jepa(encoder, encoder.feature_dim, predictor, model.latent_dim),
         distance=TemporalDistanceHead(model.latent_dim, config.distance.width, config.distance.embedding_dim),
         actor=GoalActor(
             model.latent_dim,

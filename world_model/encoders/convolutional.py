@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from world_model.encoders.encoder import Encoder
 
-class ConvolutionalEncoder(nn.Module):
+
+class ConvolutionalEncoder(Encoder):
     """Four stride-2 convolutions with group normalisation; 1.2 M parameters at 64 px."""
 
     def __init__(self, height: int, width: int, channels: tuple[int, ...] = (16, 32, 64, 128), feature_dim: int = 512) -> None:

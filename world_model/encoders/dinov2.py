@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, Dinov2Config, Dinov2Model
+
+from world_model.encoders.encoder import Encoder
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,7 +22,7 @@ class EncoderShapeError(ValueError):
     """Picture, patches and grid do not fit together."""
 
 
-class DinoV2Encoder(nn.Module):
+class DinoV2Encoder(Encoder):
     """Features are the class token beside a pooled ``grid x grid`` of patch tokens.
 
     The class token alone forgets where things are (DINO-WM, arXiv 2411.04983, section 4).

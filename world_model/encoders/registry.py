@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from world_model.encoders.convolutional import ConvolutionalEncoder
+from world_model.encoders.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class EncoderConfig:
     heads: int = 3
 
 
-def build_encoder(config: EncoderConfig, height: int, width: int) -> nn.Module:
+def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
     """The encoder that ``config`` names, for pictures of ``height x width``.
 
     Raises:
