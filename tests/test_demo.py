@@ -140,6 +140,25 @@ def test_a_node_that_refuses_its_input_is_quoted(tmp_path, bundle, monkeypatch):
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with 300 kB of room."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk, bundle):
+    with pytest.raises(ValueError, match="cannot write bag .*: No space left on device"):
+        run_demo(config(small_disk, bundle, episodes=3, report=False), QUIET)
+    assert os.listdir(small_disk) == []
+    assert not descendants(os.getpid())
+
+
 def test_a_domain_in_use_is_refused(tmp_path, bundle, start_node, ros_context):
     start_node("sim.sim_node")
     domain = int(os.environ["ROS_DOMAIN_ID"])

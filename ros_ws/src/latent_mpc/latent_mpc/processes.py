@@ -62,13 +62,16 @@ class Processes:
     """Running nodes, each in a session of its own: a Ctrl-C in the terminal reaches only us, and we stop them in order."""
 
     def __init__(self, commands: Sequence[NodeCommand], environment: Mapping[str, str], logs: Path) -> None:
-        """Start every command; what a node prints goes to ``logs/<name>.log``.
+        """Start every command; what a node prints goes to ``logs/<name>.log`` when it has ended.
+
+        Until then it is kept in memory: a node whose disk is full must still be able to say so.
 
         Raises:
-            OSError: a log cannot be written or a process cannot be started; those that were are stopped.
+            OSError: the folder cannot be made or a process cannot be started; those that were are stopped.
         """
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._said: dict[str, int] = {}
         logs.mkdir(parents=True, exist_ok=True)
         try:
             for command in commands:
@@ -78,16 +81,16 @@ class Processes:
             raise
 
     def _start(self, command: NodeCommand, environment: Mapping[str, str]) -> None:
-        with (self._logs / f"{command.name}.log").open("wb") as log:
-            self._running[command.name] = subprocess.Popen(
-                command.arguments(),
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=functools.partial(_die_with, os.getpid(), command.niceness),
-            )
+        self._said[command.name] = os.memfd_create(command.name, os.MFD_CLOEXEC)
+        self._running[command.name] = subprocess.Popen(
+            command.arguments(),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self._said[command.name],
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=functools.partial(_die_with, os.getpid(), command.niceness),
+        )
 
     def check(self) -> None:
         """Do nothing as long as all nodes live.
@@ -120,6 +123,10 @@ class Processes:
                         process.wait(max(0.0, deadline - time.monotonic()))
                 if all(process.poll() is not None for process in self._running.values()):
                     break
+            for name in self._said:
+                # Where the disk is full, the node that could not write has said so, and its reason goes to the user.
+                with contextlib.suppress(OSError):
+                    (self._logs / f"{name}.log").write_bytes(self._output(name))
             return {name: process.wait() for name, process in self._running.items()}
 
     def last_line(self, name: str) -> str:
@@ -127,8 +134,13 @@ class Processes:
         return (self._last_lines(name) or [f"{name} said nothing"])[-1]
 
     def _last_lines(self, name: str) -> list[str]:
-        text = (self._logs / f"{name}.log").read_text(errors="replace")
+        text = self._output(name).decode(errors="replace")
         return [line.strip() for line in text.splitlines() if line.strip()][-_LAST_LINES:]
+
+    def _output(self, name: str) -> bytes:
+        """All that a node has printed."""
+        descriptor = self._said[name]
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
 def _die_with(parent: int, niceness: int) -> None:

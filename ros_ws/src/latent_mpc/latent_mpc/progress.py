@@ -15,26 +15,49 @@ def _bars() -> Progress:
     )
 
 
+class _LazyBars:
+    """Bars that appear with the first report: bad input gets its one line and nothing else."""
+
+    def __init__(self) -> None:
+        self.bars = _bars()
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, name: str, done: int, total: int, text: str) -> None:
+        """Move the bar called ``name``, which begins with this call where it is new."""
+        if not self._tasks:
+            self.bars.start()
+        if name not in self._tasks:
+            self._tasks[name] = self.bars.add_task(name)
+        self.bars.update(self._tasks[name], completed=done, total=total, description=text)
+
+    def stop(self) -> None:
+        """Leave the bars as they are."""
+        if self._tasks:
+            self.bars.stop()
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr; call what it yields with (done, all)."""
-    with _bars() as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    lazy = _LazyBars()
+    try:
+        yield lambda done, total: lazy.show(what, done, total, what)
+    finally:
+        lazy.stop()
 
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
     """A bar for each stage of a long run; call what it yields with (stage, done, all, numbers to show)."""
-    with _bars() as bars:
-        tasks: dict[str, TaskID] = {}
+    lazy = _LazyBars()
 
-        def report(stage: str, done: int, total: int, numbers: dict[str, float]) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage)
-            shown = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
-            bars.update(tasks[stage], completed=done, total=total, description=f"{stage}  {shown}")
-            if numbers.get("collapsed"):
-                bars.console.print(f"{stage}: the latents are collapsing (effective rank {numbers['rank']:.1f}); raise sigreg_weight")
+    def report(stage: str, done: int, total: int, numbers: dict[str, float]) -> None:
+        shown = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+        lazy.show(stage, done, total, f"{stage}  {shown}")
+        if numbers.get("collapsed"):
+            lazy.bars.console.print(f"{stage}: the latents are collapsing (effective rank {numbers['rank']:.1f}); raise sigreg_weight")
 
+    try:
         yield report
+    finally:
+        lazy.stop()
