@@ -153,7 +153,7 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk, bundle):
-    with pytest.raises(ValueError, match="cannot write bag .*: No space left on device"):
+    with pytest.raises(ValueError, match=r"cannot write bag .*: No space left on device"):
         run_demo(config(small_disk, bundle, episodes=3, report=False), QUIET)
     assert os.listdir(small_disk) == []
     assert not descendants(os.getpid())
