@@ -44,8 +44,8 @@ def start(tmp_path, monkeypatch):
         running.stop()
 
 
-def ready(tmp_path, *names):
-    wait_until(lambda: all("ready" in (tmp_path / "logs" / f"{name}.log").read_text() for name in names), what="programs")
+def ready(running, *names):
+    wait_until(lambda: all("ready" in running.output(name) for name in names), what="programs")
 
 
 def test_arguments_carry_the_parameter_file_and_what_overrides_it(tmp_path):
@@ -59,9 +59,10 @@ def test_arguments_carry_the_parameter_file_and_what_overrides_it(tmp_path):
 def test_stops_with_sigint_what_obeys_it_and_kills_what_does_not(start, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_PATIENCE", ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0)))
     running = start(obedient=OBEDIENT, stubborn=STUBBORN)
-    ready(tmp_path, "obedient", "stubborn")
+    ready(running, "obedient", "stubborn")
     running.check()
     assert running.stop() == {"obedient": 0, "stubborn": -signal.SIGKILL}
+    assert (tmp_path / "logs" / "obedient.log").read_text() == "ready\n"
 
 
 def test_a_node_that_refuses_its_input_is_quoted(start):
@@ -76,24 +77,24 @@ def test_a_node_that_dies_is_named_with_its_last_lines(start):
         wait_until(lambda: running.check())
 
 
-def test_a_killed_node_is_said_to_be_killed(start, tmp_path):
+def test_a_killed_node_is_said_to_be_killed(start):
     running = start(victim="import os\nprint('ready', os.getpid(), flush=True)\nimport time\ntime.sleep(60)\n")
-    ready(tmp_path, "victim")
-    os.kill(int((tmp_path / "logs" / "victim.log").read_text().split()[1]), signal.SIGSEGV)
+    ready(running, "victim")
+    os.kill(int(running.output("victim").split()[1]), signal.SIGSEGV)
     with pytest.raises(NodeDiedError, match="victim was ended by SIGSEGV"):
         wait_until(lambda: running.check())
 
 
 def test_nodes_do_not_outlive_a_starter_that_is_killed(tmp_path):
-    (tmp_path / "program_a.py").write_text("import os\nprint('ready', os.getpid(), flush=True)\nimport time\ntime.sleep(60)\n")
+    told = tmp_path / "pid"
+    (tmp_path / "program_a.py").write_text(f"import os, pathlib, time\npathlib.Path({str(told)!r}).write_text(f'{{os.getpid()}} ')\ntime.sleep(60)\n")
     starter = (
         "from pathlib import Path\nfrom latent_mpc.processes import NodeCommand, Processes\nimport time\n"
         f"p = Processes([NodeCommand('a', 'program_a')], {{}}, Path({str(tmp_path / 'logs')!r}))\ntime.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", starter], env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    log = tmp_path / "logs" / "a.log"
-    wait_until(lambda: log.is_file() and "ready" in log.read_text(), what="program")
-    child = int(log.read_text().split()[1])
+    wait_until(lambda: told.is_file() and told.read_text().endswith(" "), what="program")
+    child = int(told.read_text())
     process.kill()
     process.wait()
     wait_until(lambda: not _alive(child), 5.0, "the end of the child")

@@ -126,7 +126,7 @@ class Processes:
             for name in self._said:
                 # Where the disk is full, the node that could not write has said so, and its reason goes to the user.
                 with contextlib.suppress(OSError):
-                    (self._logs / f"{name}.log").write_bytes(self._output(name))
+                    (self._logs / f"{name}.log").write_text(self.output(name))
             return {name: process.wait() for name, process in self._running.items()}
 
     def last_line(self, name: str) -> str:
@@ -134,13 +134,13 @@ class Processes:
         return (self._last_lines(name) or [f"{name} said nothing"])[-1]
 
     def _last_lines(self, name: str) -> list[str]:
-        text = self._output(name).decode(errors="replace")
+        text = self.output(name)
         return [line.strip() for line in text.splitlines() if line.strip()][-_LAST_LINES:]
 
-    def _output(self, name: str) -> bytes:
-        """All that a node has printed."""
+    def output(self, name: str) -> str:
+        """All that a node has printed so far."""
         descriptor = self._said[name]
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
 
 def _die_with(parent: int, niceness: int) -> None:
