@@ -21,9 +21,10 @@ from rich.console import Console
 
 QUIET = Console(quiet=True)
 START_DEMO = """
-import sys
+import signal, sys
 from pathlib import Path
 from latent_mpc.demo import DemoConfig, run_demo
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background inherits that it is ignored
 run_demo(DemoConfig("reach", 5, 0, Path(sys.argv[2]), model=Path(sys.argv[1])))
 """
 
