@@ -93,7 +93,15 @@ def _to_onnx(module: nn.Module, args: tuple[Tensor, ...], inputs: dict[str, dict
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    return _without_traces(program.model_proto)
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without the exporter's stack traces, which name the folders of the machine that it ran on."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 def _loop(step: onnx.ModelProto, history: int, latent_dim: int, action_dim: int) -> onnx.ModelProto:
