@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pybullet_utils.bullet_client import BulletClient
 
 from arm_model import ArmDescription
+from sim.appearance import NOMINAL, Appearance, Distractor
 from sim.silence import silenced
 
 PHYSICS_STEP_S = 0.005
@@ -57,11 +58,14 @@ class ArmWorld:
         self._efforts = [_EFFORT_HEADROOM * client.getJointInfo(self._body, i)[10] for i in self._joints]
         links = {client.getJointInfo(self._body, i)[12].decode(): i for i in range(client.getNumJoints(self._body))}
         self._tool_link = links[arm.tool_frame]
-        table = self._box(TABLE_HALF_M, (0.65, 0.6, 0.5, 1.0), TABLE_CENTRE_M, mass=0.0)
+        self._link_rgba = {shape[1]: shape[7] for shape in client.getVisualShapeData(self._body)}
+        self._table = self._box(TABLE_HALF_M, NOMINAL.table_rgb, TABLE_CENTRE_M, mass=0.0)
         for link in range(-1, client.getNumJoints(self._body)):
-            client.setCollisionFilterPair(self._body, table, link, -1, 0)
+            client.setCollisionFilterPair(self._body, self._table, link, -1, 0)
         self._has_block = block
         self._block: int | None = None
+        self._distractor: int | None = None
+        self._appearance = NOMINAL
         self._pristine = client.saveState()
 
     def _load(self, urdf: Path) -> int:
@@ -71,25 +75,42 @@ class ArmWorld:
             copy.flush()
             return int(self.client.loadURDF(copy.name, useFixedBase=True))
 
-    def _box(self, half: tuple[float, float, float], rgba: tuple[float, ...], centre: tuple[float, float, float], mass: float) -> int:
+    def _box(self, half: tuple[float, float, float], rgb: tuple[float, float, float], centre: tuple[float, float, float], mass: float) -> int:
         shape = self.client.createCollisionShape(pybullet.GEOM_BOX, halfExtents=half)
-        visual = self.client.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=rgba)
+        visual = self.client.createVisualShape(pybullet.GEOM_BOX, halfExtents=half, rgbaColor=(*rgb, 1.0))
         return int(self.client.createMultiBody(mass, shape, visual, centre))
+
+    def appear(self, appearance: Appearance) -> None:
+        """Give arm and table the colours of ``appearance``; block and distractor follow with the next ``place``."""
+        self._appearance = appearance
+        for link, rgba in self._link_rgba.items():
+            tinted = np.clip(np.multiply(rgba[:3], appearance.arm_tint), 0.0, 1.0)
+            self.client.changeVisualShape(self._body, link, rgbaColor=(*tinted.tolist(), rgba[3]))
+        self.client.changeVisualShape(self._table, -1, rgbaColor=(*appearance.table_rgb, 1.0))
+
+    def _distract(self, distractor: Distractor) -> int:
+        half = distractor.half_m
+        visual = self.client.createVisualShape(pybullet.GEOM_BOX, halfExtents=(half, half, half), rgbaColor=(*distractor.rgb, 1.0))
+        orientation = self.client.getQuaternionFromEuler([0.0, 0.0, distractor.yaw])
+        return int(self.client.createMultiBody(0.0, -1, visual, (distractor.x, distractor.y, half), orientation))
 
     def place(self, q: NDArray[np.float64], block: BlockPose | None) -> None:
         """Put the arm at ``q (J,) rad`` and the block at ``block``, both at rest. The same placement gives the same future, bit for bit."""
         # Contact caches of an earlier episode would leak into this one: the old block goes, with all that the solver remembers of it.
-        if self._block is not None:
-            self.client.removeBody(self._block)
-            self._block = None
+        for body in (self._block, self._distractor):
+            if body is not None:
+                self.client.removeBody(body)
+        self._block = self._distractor = None
         self.client.restoreState(self._pristine)
         for joint, angle in zip(self._joints, q, strict=True):
             self.client.resetJointState(self._body, joint, float(angle), 0.0)
         if self._has_block and block is not None:
-            self._block = self._box(BLOCK_HALF_M, (0.9, 0.1, 0.1, 1.0), (block.x, block.y, BLOCK_HALF_M[2]), mass=_BLOCK_MASS_KG)
+            self._block = self._box(BLOCK_HALF_M, self._appearance.block_rgb, (block.x, block.y, BLOCK_HALF_M[2]), mass=_BLOCK_MASS_KG)
             self.client.changeDynamics(self._block, -1, lateralFriction=_BLOCK_FRICTION)
             orientation = self.client.getQuaternionFromEuler([0.0, 0.0, block.yaw])
             self.client.resetBasePositionAndOrientation(self._block, [block.x, block.y, BLOCK_HALF_M[2]], orientation)
+        if self._appearance.distractor is not None:
+            self._distractor = self._distract(self._appearance.distractor)
         self.command(q)
 
     def command(self, q: NDArray[np.float64], velocity: NDArray[np.float64] | None = None) -> None:

@@ -10,7 +10,20 @@ import pybullet
 from numpy.typing import NDArray
 
 _NEAR_M, _FAR_M = 0.05, 3.0
-_LIGHT = (0.3, 0.2, 1.0)
+
+
+@dataclass(frozen=True)
+class Light:
+    """One distant light: where it comes from, its colour, and how much of it surfaces return (TinyRenderer's coefficients)."""
+
+    direction: tuple[float, float, float] = (0.3, 0.2, 1.0)
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ambient: float = 0.6
+    diffuse: float = 0.35
+    specular: float = 0.05
+
+
+LIGHT = Light()
 
 
 @dataclass(frozen=True)
@@ -22,6 +35,22 @@ class Camera:
     fov_deg: float
     width: int = 64
     height: int = 64
+    up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+
+    def moved(self, shift_m: tuple[float, float, float], turn_rad: tuple[float, float, float]) -> Camera:
+        """The camera carried along ``shift_m`` and turned where it stands by the rotation vector ``turn_rad``, both in the base frame."""
+        angle = float(np.linalg.norm(turn_rad))
+        axis = np.asarray(turn_rad) / angle if angle else np.zeros(3)
+
+        def turned(vector: NDArray[np.floating]) -> NDArray[np.float64]:  # Rodrigues
+            result: NDArray[np.float64] = (
+                vector * np.cos(angle) + np.cross(axis, vector) * np.sin(angle) + axis * (axis @ vector) * (1 - np.cos(angle))
+            )
+            return result
+
+        eye = np.add(self.eye, shift_m)
+        target, up = eye + turned(np.subtract(self.target, self.eye)), turned(np.asarray(self.up))
+        return replace(self, eye=tuple(eye.tolist()), target=tuple(target.tolist()), up=tuple(up.tolist()))
 
     def resized(self, width: int, height: int) -> Camera:
         """The same view in another picture size."""
@@ -40,16 +69,16 @@ class Camera:
         """Pixels ``(N, 2)`` (x right, y down) of points ``(N, 3)`` in m in the base frame."""
         forward = np.subtract(self.target, self.eye)
         forward = forward / np.linalg.norm(forward)
-        right = np.cross(forward, [0.0, 0.0, 1.0])
+        right = np.cross(forward, self.up)
         right = right / np.linalg.norm(right)
         down = np.cross(forward, right)
         in_camera = (np.asarray(points) - np.asarray(self.eye)) @ np.stack([right, down, forward], axis=1)
         pixels: NDArray[np.float64] = in_camera[:, :2] / in_camera[:, 2:] * self.focal_px() + np.array([self.width / 2, self.height / 2])
         return pixels
 
-    def render(self, client: Any) -> NDArray[np.uint8]:
+    def render(self, client: Any, light: Light = LIGHT) -> NDArray[np.uint8]:
         """``(height, width, 3) uint8`` RGB picture by TinyRenderer: no shadow, no segmentation, runs without a display."""
-        view = client.computeViewMatrix(self.eye, self.target, [0.0, 0.0, 1.0])
+        view = client.computeViewMatrix(self.eye, self.target, self.up)
         projection = client.computeProjectionMatrixFOV(self.fov_deg, self.width / self.height, _NEAR_M, _FAR_M)
         rgba = client.getCameraImage(
             self.width,
@@ -57,7 +86,11 @@ class Camera:
             view,
             projection,
             shadow=0,
-            lightDirection=_LIGHT,
+            lightDirection=light.direction,
+            lightColor=light.colour,
+            lightAmbientCoeff=light.ambient,
+            lightDiffuseCoeff=light.diffuse,
+            lightSpecularCoeff=light.specular,
             flags=pybullet.ER_NO_SEGMENTATION_MASK,
             renderer=pybullet.ER_TINY_RENDERER,
         )[2]

@@ -13,6 +13,13 @@ _ARRIVED_M = 0.008
 _STANDOFF_M = _HALF_M + 0.045
 
 
+def behind(block: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The tool point ``(2,)`` from which the block ``(2,)`` is pushed straight at ``goal (2,)``."""
+    ahead = (goal - block) / np.linalg.norm(goal - block)
+    point: NDArray[np.float64] = block - ahead * _STANDOFF_M
+    return point
+
+
 def push_towards(tool: NDArray[np.float64], block: NDArray[np.float64], goal: NDArray[np.float64], step_m: float) -> NDArray[np.float64]:
     """Action ``(2,)`` in units of ``step_m`` that brings the block ``(2,)`` nearer to ``goal (2,)`` with the tool at ``tool (2,)``, all in m."""
     to_goal = goal - block

@@ -12,19 +12,21 @@ from latent_mpc.domains import is_quiet, quiet_domain
 from latent_mpc.json_file import write_json
 from latent_mpc.outcome import EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary
 from latent_mpc.staging import OutputError, staged
-from latent_mpc.walls import WALL_HALF_M, clearance_m, wall_between, zones_text
+from latent_mpc.walls import PUSH_WALL, WALL, WALLED, clearance_m, wall_between, wall_of, zones_text
 
 from planner_node.guardrails.zone import read_zones
-from sim.tasks import task_named
+from sim.arm_world import BlockPose
+from sim.tasks import Episode, task_named
 
 STEP = task_named("reach").tool_step
+HALF_M = WALLED[WALL].half_m
 
 
 class TestWalls:
     def test_stands_half_way_and_square_to_the_straight_line(self):
         start, goal = np.array([0.40, -0.10, 0.1]), np.array([0.60, 0.10, 0.3])
-        wall = wall_between(start, goal, STEP)
-        assert wall.centre == pytest.approx((0.5, 0.0)) and wall.half == WALL_HALF_M
+        wall = wall_between(start, goal, HALF_M, STEP)
+        assert wall.centre == pytest.approx((0.5, 0.0)) and wall.half == HALF_M
         along = np.array([np.cos(wall.yaw), np.sin(wall.yaw)])
         assert along @ (goal - start)[:2] == pytest.approx(0.0, abs=1e-9)
         straight = np.linspace(start, goal, 50)
@@ -32,13 +34,30 @@ class TestWalls:
         assert min(clearance_m(wall, straight[:1]), clearance_m(wall, straight[-1:])) > 0.03 - 1e-9
 
     def test_needs_room_beside_it_and_a_way_round_it(self):
-        assert wall_between(np.array([0.5, 0.0, 0.1]), np.array([0.5, 0.05, 0.3]), STEP) is None
-        assert wall_between(np.array([0.5, -0.2, 0.1]), np.array([0.52, 0.2, 0.3]), STEP) is not None
+        assert wall_between(np.array([0.5, 0.0, 0.1]), np.array([0.5, 0.05, 0.3]), HALF_M, STEP) is None
+        assert wall_between(np.array([0.5, -0.2, 0.1]), np.array([0.52, 0.2, 0.3]), HALF_M, STEP) is not None
         narrow = type(STEP)(0.04, 0.2, (0.45, -0.25, 0.06), (0.55, 0.25, 0.36))
-        assert wall_between(np.array([0.5, -0.2, 0.1]), np.array([0.5, 0.2, 0.3]), narrow) is None
+        assert wall_between(np.array([0.5, -0.2, 0.1]), np.array([0.5, 0.2, 0.3]), HALF_M, narrow) is None
+
+    def test_of_a_push_stands_before_the_tool_and_leaves_the_block_its_room(self):
+        task = task_named("push-around")
+        block, goal = BlockPose(0.56, 0.02, 0.0), BlockPose(0.64, 0.02, 0.0)
+        seen = 0
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            tool = (float(rng.uniform(0.36, 0.72)), float(rng.uniform(-0.24, 0.24)), 0.02)
+            wall = wall_of(PUSH_WALL, Episode("push-around", seed, tool, block, (0.6, 0.0, 0.02), goal), task.tool_step)
+            if wall is not None:
+                seen += 1
+                standoff = np.array([block.x - 0.09, block.y])
+                assert clearance_m(wall, np.linspace(tool, [*standoff, 0.02], 50)) < 0
+                corners = np.array([[x, block.y + side] for x in np.linspace(block.x, goal.x, 30) for side in (-0.045, 0.045)])
+                assert wall.signed_distance(corners).min() > 0.02
+                assert wall.signed_distance(np.array([tool]))[0] > 0.02
+        assert 5 < seen < 60
 
     def test_the_planner_reads_what_is_written(self):
-        wall = wall_between(np.array([0.4, -0.2, 0.1]), np.array([0.5, 0.2, 0.3]), STEP)
+        wall = wall_between(np.array([0.4, -0.2, 0.1]), np.array([0.5, 0.2, 0.3]), HALF_M, STEP)
         (read,) = read_zones(zones_text((wall,)))
         assert read == wall
         assert read_zones(zones_text(())) == ()
@@ -57,7 +76,7 @@ class TestJudge:
         assert judge(PLACED, run(0.026), None).outcome == "missed"
 
     def test_through_the_wall_is_not_reached(self):
-        wall = wall_between(np.array([0.4, 0.0, 0.1]), np.array([0.6, 0.0, 0.1]), STEP)
+        wall = wall_between(np.array([0.4, 0.0, 0.1]), np.array([0.6, 0.0, 0.1]), HALF_M, STEP)
         through = judge(PLACED, run(path=np.linspace([0.4, 0.0, 0.1], [0.6, 0.0, 0.1], 20)), wall)
         assert not through.success and through.outcome == "went through the wall" and through.clearance_m < 0
         around = judge(PLACED, run(path=[[0.4, 0.0, 0.1], [0.4, 0.2, 0.1], [0.6, 0.2, 0.1], [0.6, 0.0, 0.1]]), wall)

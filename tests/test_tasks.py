@@ -13,7 +13,7 @@ from sim.tasks import TASKS, Episode, PicturedGoalEnv, UnknownTaskError, make_en
 from sim.tasks.task import State
 
 SEEDS = (1, 2, 3)
-START_M = {"reach": (0.12, 1.0), "push": (0.06, 0.4), "push-far": (0.08, 0.18)}
+START_M = {"reach": (0.12, 1.0), "push": (0.06, 0.4), "push-far": (0.08, 0.18), "push-further": (0.22, 0.34), "push-around": (0.08, 0.18)}
 
 
 @pytest.fixture(scope="module", params=list(TASKS))

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from arm_model import Kinematics, load_arm
+from sim.appearance import NOMINAL, Appearance
 from sim.arm_world import PHYSICS_STEP_S, ArmWorld, BlockPose
 from sim.tasks.episode import Episode
 from sim.tasks.task import State, Task
@@ -20,6 +21,8 @@ SETPOINT_PERIOD_S = 0.01
 _WAYPOINTS = 4
 _SETTLE_STEPS = 12
 _REACH_M = 2.0
+# Swung behind its base, where no task's camera looks.
+_ASIDE_RAD = 2.4
 
 
 class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
@@ -36,6 +39,8 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.task = task
         self.render_mode = render_mode
         self.trace_tool = False
+        self.appearance = NOMINAL
+        self.arm_in_goal = True
         arm = load_arm()
         self.kinematics = Kinematics(arm)
         self.world = ArmWorld(arm, block=task.has_block, gui=gui)
@@ -49,6 +54,11 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._steps = 0
         self._tool_path: list[NDArray[np.float64]] = []
         self.episode: Episode | None = None
+
+    def appear(self, appearance: Appearance) -> None:
+        """Look like ``appearance`` from the next ``place`` or ``reset`` on."""
+        self.appearance = appearance
+        self.world.appear(appearance)
 
     # The scene, as a task sees it while it draws an episode.
 
@@ -101,8 +111,7 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         elif episode.task != self.task.name:
             raise ValueError(f"an episode of task '{episode.task}' cannot be played as '{self.task.name}'")
         self.episode = episode
-        self.place(np.array(episode.goal_tool), episode.goal_block)
-        self._goal = self.render()
+        self._goal = self._picture(episode)
         self.place(np.array(episode.tool), episode.block)
         self._steps = 0
         self._tool_path = []
@@ -117,11 +126,20 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8]:
         """What the camera sees, ``(h, w, 3) uint8``."""
-        return self.task.camera.render(self.world.client)
+        return self.appearance.seen_by(self.task.camera).render(self.world.client, self.appearance.light)
 
     def close(self) -> None:
         """Disconnect from PyBullet."""
         self.world.close()
+
+    def _picture(self, episode: Episode) -> NDArray[np.uint8]:
+        """The goal picture; with ``arm_in_goal`` off, as a person would take it, with the arm out of the way."""
+        self.place(np.array(episode.goal_tool), episode.goal_block)
+        if not self.arm_in_goal:
+            aside = self.world.arm.home.copy()
+            aside[0] = _ASIDE_RAD
+            self.world.place(aside, episode.goal_block)
+        return self.render()
 
     def _observe(self) -> Observation:
         return {"image": self.render(), "goal": self._goal.copy(), "tool": self.commanded.astype(np.float32)}

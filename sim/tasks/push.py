@@ -1,4 +1,4 @@
-"""Push: bring the block to the pictured place, from near (``push``) or from anywhere (``push-far``)."""
+"""Push: bring the block to the pictured place, from near (``push``) or from anywhere (``push-far`` and its harder kin)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from sim.tasks.task import Scene, State
 
 TOOL_HEIGHT_M = 0.02
 BLOCK_AREA = (np.array([0.43, -0.16]), np.array([0.65, 0.16]))
-_FAR_AREA = (np.array([0.44, -0.15]), np.array([0.64, 0.15]))
+_FAR_AREA = np.array([[0.44, -0.15], [0.64, 0.15]])
+_ROOM_M = 0.01
 _AHEAD_STEPS = 10
 _MIN_MOVED_M = 0.06
 _SCRIPT_STEPS = 22
 _MAX_SIDE_M = 0.2
-_FAR_RANGE_M = (0.08, 0.18)
-_ORACLE_STEPS = 40
 _ORACLE_ARRIVED_M = 0.015
 
 
@@ -80,25 +79,48 @@ class PushFar(Push):
 
     name = "push-far"
     steps = 30
+    range_m = (0.08, 0.18)
+    tool_apart_m = 0.1
+    teacher_steps = 40
 
     def draw(self, seed: int, rng: np.random.Generator, scene: Scene) -> Episode:
-        """A random start and a goal that the scripted pusher reaches within 40 steps; the picture is taken there."""
+        """A random start and a goal that the scripted pusher reaches in time; the picture is taken there."""
+        nearest, farthest = self.range_m
         while True:
             block = rng.uniform(*_FAR_AREA)
+            if np.linalg.norm(np.maximum(*np.abs(_FAR_AREA - block))) < nearest + _ROOM_M:
+                continue  # in the middle: nowhere is far enough
             yaw = rng.uniform(-np.pi / 4, np.pi / 4)
-            tool = draw_tool(rng, self.tool_step, block, 0.1)
+            tool = draw_tool(rng, self.tool_step, block, self.tool_apart_m)
             goal = block
-            while not _FAR_RANGE_M[0] < np.linalg.norm(goal - block) < _FAR_RANGE_M[1]:
+            while not nearest < np.linalg.norm(goal - block) < farthest:
                 goal = rng.uniform(*_FAR_AREA)
             scene.place(tool, BlockPose(block[0], block[1], yaw))
             start = scene.state()
-            for _ in range(_ORACLE_STEPS):
+            for _ in range(self.teacher_steps):
                 now = scene.state()
                 if np.linalg.norm(_xy(now.block) - goal) < _ORACLE_ARRIVED_M:
-                    if _FAR_RANGE_M[0] < np.linalg.norm(_xy(now.block) - _xy(start.block)) < _FAR_RANGE_M[1]:
+                    if nearest < np.linalg.norm(_xy(now.block) - _xy(start.block)) < farthest:
                         return _episode(self.name, seed, start, now)
                     break
                 scene.move(push_towards(now.tool[:2], _xy(now.block), goal, self.tool_step.length_m))
+
+
+class PushFurther(PushFar):
+    """The pictured place is 22 to 34 cm away: the block moves as far as this in hardly any episode of the data, and there is more time."""
+
+    name = "push-further"
+    steps = 50
+    range_m = (0.22, 0.34)
+    teacher_steps = 60
+
+
+class PushAround(PushFar):
+    """The arm starts at least 20 cm from the block, so that something may stand between them, and has time for a detour."""
+
+    name = "push-around"
+    steps = 40
+    tool_apart_m = 0.2
 
 
 def _episode(name: str, seed: int, start: State, end: State) -> Episode:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sim.tasks.pictured_goal import PicturedGoalEnv
-from sim.tasks.push import Push, PushFar
+from sim.tasks.push import Push, PushAround, PushFar, PushFurther
 from sim.tasks.reach import Reach
 from sim.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), PushFar())}
+TASKS: dict[str, Task] = {task.name: task for task in (Reach(), Push(), PushFar(), PushFurther(), PushAround())}
 
 
 class UnknownTaskError(ValueError):

@@ -17,7 +17,8 @@ MODULES = {
 }
 # A bag that is written late is as good; a command is not.
 _NICENESS = {"recorder_node": 5}
-SHIPPED_MODELS = {"reach": "models/reach", "push": "models/push", "push-far": "models/push"}
+_PUSHES = ("push", "push-far", "push-further", "push-around")
+SHIPPED_MODELS = {"reach": "models/reach", **dict.fromkeys(_PUSHES, "models/push")}
 
 
 class BringupError(ValueError):

@@ -14,6 +14,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from latent_mpc.commands_robustness import robustness
 from latent_mpc.json_file import write_json
 from latent_mpc.progress import progress, stage_progress
 
@@ -26,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.command()(robustness)
 
 # typer reads these at run time, where Python 3.10 cannot look into `X | None` of a string.
 JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")]  # noqa: UP045
@@ -67,6 +70,7 @@ def collect(
     workers: Annotated[int, typer.Option(help="Processes; the data do not depend on their number.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of the collection.")] = 0,
     take_over: Annotated[Optional[Path], typer.Option(help="Bundle whose actor begins each episode before the script takes over.")] = None,  # noqa: UP045
+    randomise: Annotated[float, typer.Option(help="Share of episodes with camera, light, colours and a distractor drawn anew.")] = 0.0,
 ) -> None:
     """Collect simulated episodes."""
     from latent_mpc.collect import EPISODE_STEPS, EPISODES_PER_SHARD, Collection
@@ -74,7 +78,7 @@ def collect(
 
     shards = math.ceil(_positive("steps", steps) / (EPISODE_STEPS * EPISODES_PER_SHARD))
     with progress("collecting") as report:
-        run_collection(Collection(task, shards, seed, out, take_over), _positive("workers", workers), report)
+        run_collection(Collection(task, shards, seed, out, take_over, randomised=randomise), _positive("workers", workers), report)
 
 
 @app.command()
@@ -118,12 +122,14 @@ def export(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Option(help="Model bundle.")],
-    task: Annotated[str, typer.Option(help="reach, push, push-far or wall.")],
+    task: Annotated[str, typer.Option(help="reach, push, push-far, push-further, push-around; wall or push-wall.")],
     episodes: Annotated[int, typer.Option(help="Episodes for each seed.")] = 100,
     seed: Annotated[Optional[list[int]], typer.Option(help="Evaluation seed; may be given several times.")] = None,  # noqa: UP045
     policy: Annotated[Optional[list[str]], typer.Option(help="planner, actor, cem, random, oracle; the first is compared with the others.")] = None,  # noqa: UP045
     manifest: Annotated[Optional[Path], typer.Option(help="Starts and goals: read if the file exists, else drawn and written.")] = None,  # noqa: UP045
     workers: Annotated[int, typer.Option(help="Processes; results do not depend on their number.")] = 2,
+    look: Annotated[Optional[list[str]], typer.Option(help="What looks different: camera, light, colours, distractor; may be repeated.")] = None,  # noqa: UP045
+    arm_in_goal: Annotated[bool, typer.Option(help="Whether the goal picture shows the arm.")] = True,
     outcomes: Annotated[Path, typer.Option(help="Every episode's outcome, as JSON lines.")] = Path("runs/evaluation/outcomes.jsonl"),
     record: Annotated[bool, typer.Option("--record", help="Write the table into the bundle's manifest.")] = False,
     json: JsonOption = None,
@@ -134,7 +140,17 @@ def evaluate(
     from world_model.bundle import record_evaluation
 
     names = tuple(policy or ("planner", "actor", "cem", "random", "oracle"))
-    asked = Evaluation(model, task, _positive("episodes", episodes), tuple(seed or [0]), names, manifest, _positive("workers", workers))
+    asked = Evaluation(
+        model,
+        task,
+        _positive("episodes", episodes),
+        tuple(seed or [0]),
+        names,
+        manifest,
+        _positive("workers", workers),
+        look=tuple(look or ()),
+        arm_in_goal=arm_in_goal,
+    )
     with progress("episodes") as report:
         result = run_evaluation(asked, outcomes, report)
     if json is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.appearance import NOMINAL, Appearance, draw_appearance
 from sim.exploration import exploration_for
 from sim.tasks import PicturedGoalEnv, make_env, task_named
 from sim.tasks.task import State
@@ -25,6 +26,9 @@ EPISODE_STEPS = 40
 EPISODES_PER_SHARD = 25
 _ACTOR_STEPS = (8, 29)
 _MODE_SHARE = 0.6
+# Beyond what robustness is evaluated at, so that the edge is inside.
+_STRONGEST_APPEARANCE = 1.2
+_APPEARANCE_STREAM = 1
 
 Recorded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
@@ -32,6 +36,8 @@ Recorded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 @dataclass(frozen=True)
 class Collection:
     """What to collect: ``shards`` of ``episodes`` of ``steps`` actions of ``task``.
+
+    ``randomised`` is the share of episodes in which camera, light, colours and a distractor are drawn anew; the motion is the same for any share.
 
     With a bundle ``actor``, take-over episodes: the actor acts from pixels until the script takes over. They show the way out of the actor's own
     mistakes (DAgger, Ross 2011).
@@ -44,6 +50,16 @@ class Collection:
     actor: Path | None = None
     episodes: int = EPISODES_PER_SHARD
     steps: int = EPISODE_STEPS
+    randomised: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.randomised <= 1.0:
+            raise ValueError(f"the share of randomised episodes is {self.randomised}, must lie between 0 and 1")
+
+    def appearance(self, shard: int, number: int) -> Appearance:
+        """How episode ``number`` of ``shard`` looks."""
+        rng = np.random.default_rng([self.seed, shard, number, _APPEARANCE_STREAM])
+        return draw_appearance(rng, most=_STRONGEST_APPEARANCE) if rng.random() < self.randomised else NOMINAL
 
 
 def flat_state(state: State) -> NDArray[np.float32]:
@@ -100,8 +116,11 @@ def _collect_shard(work: tuple[Collection, int]) -> int:
     collection, index = work
     assert _worker is not None
     env, model = _worker
-    generators = (np.random.default_rng([collection.seed, index, number]) for number in range(collection.episodes))
-    episodes = [explore(env, rng, collection.steps) if model is None else take_over(env, rng, model, collection.steps) for rng in generators]
+    episodes = []
+    for number in range(collection.episodes):
+        rng = np.random.default_rng([collection.seed, index, number])
+        env.appear(collection.appearance(index, number))
+        episodes.append(explore(env, rng, collection.steps) if model is None else take_over(env, rng, model, collection.steps))
     frames, actions, states = (np.stack(arrays) for arrays in zip(*episodes, strict=True))
     ShardWriter(collection.out, index).write(frames, actions, states)
     return index
@@ -121,6 +140,7 @@ def collect(collection: Collection, workers: int, report: Callable[[int, int], N
         "tool_step": asdict(task.tool_step),
         "frame": [task.camera.height, task.camera.width, 3],
         "seed": collection.seed,
+        "randomised": collection.randomised,
         "policy": "exploration" if collection.actor is None else "take-over",
         "actor": None if collection.actor is None else bundle_sha256(read_manifest(collection.actor)),
     }

@@ -25,7 +25,7 @@ from latent_mpc.recording import read_recording
 from latent_mpc.report import write_report
 from latent_mpc.staging import staged
 from latent_mpc.video import read_footage, write_episodes, write_side_by_side
-from latent_mpc.walls import WALL, clearance_m, wall_between, zones_text
+from latent_mpc.walls import WALL, WALLED, clearance_m, sim_task, wall_between, zones_text
 from planner_node.assembly import MODES
 from planner_node.guardrails.zone import Zone
 from sim.tasks import TASKS, task_named
@@ -126,15 +126,12 @@ def _check(config: DemoConfig) -> Path:
         raise DemoError(f"seed is {config.seed}, must be at least 0")
     if config.mode not in MODES:
         raise DemoError(f"unknown mode '{config.mode}'; choose one of {', '.join(MODES)}")
-    model = find_shared(config.model or SHIPPED_MODELS[_sim_task(config)])
-    manifest, task = read_manifest(model), _sim_task(config)
+    task = sim_task(config.task)
+    model = find_shared(config.model or SHIPPED_MODELS[task])
+    manifest = read_manifest(model)
     if task not in manifest.tasks:
         raise DemoError(f"{model} was trained for {', '.join(manifest.tasks)}, not for {task}")
     return model
-
-
-def _sim_task(config: DemoConfig) -> str:
-    return "reach" if config.task == WALL else config.task
 
 
 def _count(config: DemoConfig) -> int:
@@ -156,7 +153,7 @@ def _domain(asked: int | None) -> int:
 
 
 def _commands(config: DemoConfig, model: Path, folder: Path) -> list[NodeCommand]:
-    task = _sim_task(config)
+    task = sim_task(config.task)
     commands = [
         node_command("sim_node", task=task, gui=config.view),
         node_command("perception_node", model=str(model)),
@@ -185,11 +182,11 @@ def _episodes(config: DemoConfig, director: Director, screen: Screen) -> list[tu
     if config.task != WALL:
         return [(episode_seed(config.seed, index), None) for index in range(config.episodes)]
     screen.say("looking for room for walls")
-    step = task_named(_sim_task(config)).tool_step
+    step = task_named(sim_task(config.task)).tool_step
     walls: list[tuple[int, Zone | None]] = []
     for index in range(config.episodes * _MOST_SEEDS_PER_WALL):
         placed = director.place(episode_seed(config.seed, index))
-        zone = wall_between(np.array(placed.tool), np.array(placed.goal), step)
+        zone = wall_between(np.array(placed.tool), np.array(placed.goal), WALLED[WALL].half_m, step)
         if zone is not None:
             walls.append((placed.seed, zone))
         if len(walls) == config.episodes:
@@ -240,7 +237,7 @@ def _examine(summary: Summary, walls: Sequence[Zone | None], folder: Path, confi
     summary = replace(summary, video=str(out / _VIDEO), report=str(out / _REPORT))
     write_report(folder / _REPORT, summary.to_json(), bag, check, urdf)
     recording = read_recording(bag, [episode.seconds for episode in summary.all_episodes])
-    footage, camera = read_footage(bag), task_named(_sim_task(config)).camera
+    footage, camera = read_footage(bag), task_named(sim_task(config.task)).camera
     if summary.without_zones is None:
         write_episodes(folder / _VIDEO, recording, footage, camera, config.task, walls)
     else:

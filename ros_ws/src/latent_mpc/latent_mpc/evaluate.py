@@ -18,9 +18,9 @@ from arm_model import ToolStep
 from latent_mpc.episodes import EpisodeManifest, draw_manifest, read_manifest, write_manifest
 from latent_mpc.intervals import sign_test, wilson95
 from latent_mpc.policies import POLICIES, REFERENCES, make_policy
-from latent_mpc.walls import WALL, clearance_m, wall_between
+from latent_mpc.walls import WALLED, clearance_m, sim_task, wall_of
 from planner_node.assembly import PlannerConfig
-from planner_node.guardrails.zone import Zone
+from sim.appearance import draw_appearance
 from sim.tasks import Episode, PicturedGoalEnv, make_env, task_named
 from world_model.bundle import bundle_sha256
 from world_model.runtime import OnnxModel
@@ -32,7 +32,11 @@ class EvaluationError(ValueError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to play: ``episodes`` of ``task`` for each of ``seeds`` with each of ``policies``; a plan may take ``deadline_s``."""
+    """What to play: ``episodes`` of ``task`` for each of ``seeds`` with each of ``policies``; a plan may take ``deadline_s``.
+
+    ``look`` names the factors of ``sim.appearance`` that differ, at full strength and anew in every episode, in the goal picture as in the camera's.
+    ``arm_in_goal`` off: the goal picture shows the scene without the arm.
+    """
 
     model: Path
     task: str
@@ -42,6 +46,8 @@ class Evaluation:
     manifest: Path | None = None
     workers: int = 1
     deadline_s: float = 1.0
+    look: tuple[str, ...] = ()
+    arm_in_goal: bool = True
     planner: PlannerConfig = dataclasses.field(default_factory=PlannerConfig)
 
 
@@ -76,9 +82,11 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
     """One episode with one policy."""
     planner = dataclasses.replace(evaluation.planner, mode=policy_name) if policy_name not in REFERENCES else evaluation.planner
     policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed)
+    env.appear(draw_appearance(np.random.default_rng(episode.seed), evaluation.look, least=1.0))
+    env.arm_in_goal = evaluation.arm_in_goal
     observation, info = env.reset(options={"episode": episode})
     start = float(info["distance_m"])
-    wall = wall_of(episode, env.task.tool_step) if evaluation.task == WALL else None
+    wall = wall_of(evaluation.task, episode, env.task.tool_step) if evaluation.task in WALLED else None
     env.trace_tool = wall is not None
     policy.start(observation, env.task.steps, () if wall is None else (wall,))
     times = []
@@ -91,16 +99,6 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
     clearance = None if wall is None else clearance_m(wall, env.tool_path())
     success = bool(info["success"]) and (clearance is None or clearance >= 0)
     return Outcome(policy_name, episode.seed, success, start, float(info["distance_m"]), clearance, tuple(times))
-
-
-def sim_task(task: str) -> str:
-    """The simulated task behind ``task``: the wall stands in ``reach``."""
-    return "reach" if task == WALL else task
-
-
-def wall_of(episode: Episode, tool_step: ToolStep) -> Zone | None:
-    """The wall between an episode's start and goal, or None where there is no room for one."""
-    return wall_between(np.array(episode.tool), np.array(episode.goal_tool), tool_step)
 
 
 def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int, int], None]) -> dict[str, Any]:
@@ -145,7 +143,11 @@ def _episodes(evaluation: Evaluation) -> EpisodeManifest:
     env = make_env(sim_task(evaluation.task))
     step = env.task.tool_step
     manifest = draw_manifest(
-        env, evaluation.task, evaluation.seeds, evaluation.episodes, lambda e: evaluation.task != WALL or wall_of(e, step) is not None
+        env,
+        evaluation.task,
+        evaluation.seeds,
+        evaluation.episodes,
+        lambda episode: evaluation.task not in WALLED or wall_of(evaluation.task, episode, step) is not None,
     )
     env.close()
     if evaluation.manifest is not None:
@@ -165,6 +167,8 @@ def summarise(evaluation: Evaluation, manifest: EpisodeManifest, outcomes: list[
         "policy": first,
         "model": {"name": evaluation.model.name, "sha256": sha256},
         "manifest": {"fingerprint": manifest.fingerprint, "file": str(evaluation.manifest) if evaluation.manifest else None},
+        "look": list(evaluation.look),
+        "arm_in_goal": evaluation.arm_in_goal,
         "episodes": len(manifest.episodes),
         "seeds": list(manifest.seeds),
         **rows[first],

@@ -1,37 +1,72 @@
-"""The wall task: a forbidden wall between start and goal that the planner is told of and the model has never seen."""
+"""Walls: a forbidden wall in the arm's way, which the planner is told of and the model has never seen."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arm_model import ToolStep
 from planner_node.guardrails.zone import Zone
+from sim.pushing import behind
+from sim.tasks import Episode
 
-WALL = "wall"
-"""The task's name: ``reach`` with a wall in between."""
+WALL, PUSH_WALL = "wall", "push-wall"
 
-WALL_HALF_M = (0.09, 0.02)
+
+@dataclass(frozen=True)
+class Walled:
+    """A simulated ``task`` with a wall of ``half_m`` between where the tool starts and where it has to go."""
+
+    task: str
+    half_m: tuple[float, float]
+
+
+WALLED = {WALL: Walled("reach", (0.09, 0.02)), PUSH_WALL: Walled("push-around", (0.07, 0.015))}
+"""The walled tasks by name."""
+
 # Room that the tool needs to pass the end of a wall, and to stand beside it.
 _PASSAGE_M = 0.035
 _BESIDE_M = 0.03
+# No wall where the block is or will be, with the tool behind it.
+_BLOCK_ROOM_M = 0.075
 _POINTS_BETWEEN = 10
 
 
-def wall_between(start: NDArray[np.float64], goal: NDArray[np.float64], workspace: ToolStep) -> Zone | None:
-    """A wall half-way from ``start (3,)`` to ``goal (3,)``, square to the straight line; None where there is no room for it or no way round it."""
+def sim_task(task: str) -> str:
+    """The simulated task behind ``task``."""
+    return WALLED[task].task if task in WALLED else task
+
+
+def wall_of(task: str, episode: Episode, workspace: ToolStep) -> Zone | None:
+    """The wall of an ``episode`` of a walled ``task``; None where there is no room for one."""
+    half = WALLED[task].half_m
+    start = np.array(episode.tool)[:2]
+    if episode.block is None or episode.goal_block is None:
+        return wall_between(start, np.array(episode.goal_tool)[:2], half, workspace)
+    block, goal = (np.array([pose.x, pose.y]) for pose in (episode.block, episode.goal_block))
+    standoff = behind(block, goal)
+    wall = wall_between(start, standoff, half, workspace)
+    path = np.linspace(block, goal, _POINTS_BETWEEN)
+    if wall is None or wall.signed_distance(path).min() < _BLOCK_ROOM_M or wall.signed_distance(standoff[None])[0] < _PASSAGE_M:
+        return None
+    return wall
+
+
+def wall_between(start: NDArray[np.float64], goal: NDArray[np.float64], half_m: tuple[float, float], workspace: ToolStep) -> Zone | None:
+    """A wall half-way from ``start`` to ``goal``, square to the straight line; None where there is no room for it or no way round it."""
     along = (goal - start)[:2]
     length = float(np.linalg.norm(along))
-    if length / 2 < WALL_HALF_M[1] + _BESIDE_M:
+    if length / 2 < half_m[1] + _BESIDE_M:
         return None
     middle, across = (start + goal)[:2] / 2, np.array([-along[1], along[0]]) / length
-    ends = [middle + side * (WALL_HALF_M[0] + _PASSAGE_M) * across for side in (-1.0, 1.0)]
+    ends = [middle + side * (half_m[0] + _PASSAGE_M) * across for side in (-1.0, 1.0)]
     inside = [bool(np.all(end >= workspace.lower[:2]) and np.all(end <= workspace.upper[:2])) for end in ends]
     if not any(inside):
         return None
-    return Zone((float(middle[0]), float(middle[1])), WALL_HALF_M, float(np.arctan2(across[1], across[0])))
+    return Zone((float(middle[0]), float(middle[1])), half_m, float(np.arctan2(across[1], across[0])))
 
 
 def zones_text(zones: tuple[Zone, ...]) -> str:
