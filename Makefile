@@ -37,21 +37,31 @@ lint: $(DEV)
 bench: $(RUN)
 	$(BIN)/latent-mpc bench $(ARGS)
 
-# Collects, trains and exports the shipped bundles from nothing: data/<name>, then runs/<name>, then models/<name>. About an hour and a half on two cores.
+# Collects, trains and exports the shipped bundles from nothing: data/<name>[-looks], then runs/<name>, then models/<name>. About an hour and a half
+# on two cores. TRAINING_SEED=1 trains another one of the same kind, beside it.
+TRAINING_SEED ?= 0
+RUN_NAME = $(MODEL)$(if $(filter-out 0,$(TRAINING_SEED)),-seed$(TRAINING_SEED))
+
 models: $(DEV)
 	$(MAKE) model MODEL=reach STEPS=60000
 	$(MAKE) model MODEL=push STEPS=160000
 
 model: $(DEV)
 	$(BIN)/latent-mpc collect --task $(MODEL) --steps $(STEPS) --out data/$(MODEL)
-	$(BIN)/latent-mpc train --config world_model/configs/$(MODEL).yaml --data data/$(MODEL) --out runs/$(MODEL)
-	$(BIN)/latent-mpc export --model runs/$(MODEL) --out models/$(MODEL)
+	$(BIN)/latent-mpc collect --task $(MODEL) --steps $(STEPS) --randomise 0.7 --out data/$(MODEL)-looks
+	$(BIN)/latent-mpc train --config world_model/configs/$(MODEL).yaml --seed $(TRAINING_SEED) --data data/$(MODEL) --looks data/$(MODEL)-looks --out runs/$(RUN_NAME)
+	$(BIN)/latent-mpc export --model runs/$(RUN_NAME) --out $(if $(filter-out 0,$(TRAINING_SEED)),runs/bundles,models)/$(RUN_NAME)
 
 # The figures of the README: 100 episodes x 3 seeds, with the references beside the planner. Without ROS, then reach through the nodes.
 figures: $(RUN)
 	$(BIN)/latent-mpc evaluate --model models/reach --task reach --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/reach.json
 	$(BIN)/latent-mpc evaluate --model models/push --task push --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/push.json
 	$(BIN)/latent-mpc evaluate --model models/push --task push-far --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/push-far.json
+	$(BIN)/latent-mpc evaluate --model models/push --task push-wall --policy planner --policy actor --policy random --manifest benchmarks/episodes/push-wall.json
+	$(BIN)/latent-mpc robustness --model models/push --task push-far
+	$(BIN)/latent-mpc surprise --model models/push --task push --events 100 --seed 1 --out runs/surprise-push
+	$(BIN)/latent-mpc collect --task push --steps 40000 --seed 1 --out data/push-labels
+	$(BIN)/latent-mpc head curve --model models/push --data data/push-labels --out runs/head-curve.json
 	$(BIN)/latent-mpc evaluate --model models/reach --task wall --policy planner --policy actor --policy cem --manifest benchmarks/episodes/wall.json
 	for seed in 0 1 2; do $(BIN)/latent-mpc demo --task reach --episodes 100 --seed $$seed --no-report --out runs/ros-reach-$$seed; done
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from arm_model import ToolStep
+from planner_node.action import ActionMeaning
 from planner_node.assembly import PlannerConfig, build_solver
 from planner_node.guardrails.zone import Zone
 from planner_node.history import History
@@ -19,12 +19,12 @@ from world_model.protocol import F32, PlanningModel
 class LatentController:
     """Receding horizon in latent space: it sees, remembers, plans, and carries the rest of each plan over to the next."""
 
-    def __init__(self, model: PlanningModel, tool_step: ToolStep, config: PlannerConfig) -> None:
-        self.tool_step = tool_step
+    def __init__(self, model: PlanningModel, meaning: ActionMeaning, config: PlannerConfig) -> None:
+        self.meaning = meaning
         self._model = model
         self._config = config
-        self._history = History(model.history, tool_step)
-        self._solver = build_solver(model, tool_step, (), config)
+        self._history = History(model.history, meaning)
+        self._solver = build_solver(model, meaning, (), config)
         self._goal: F32 | None = None
         self._steps = 0
         self._begun_s: float | None = None
@@ -32,7 +32,7 @@ class LatentController:
 
     def start(self, goal: F32, steps: int, zones: Sequence[Zone] = ()) -> None:
         """Begin an episode towards ``goal (D,)`` that may take ``steps`` actions. The search is seeded anew."""
-        self._solver = build_solver(self._model, self.tool_step, zones, self._config)
+        self._solver = build_solver(self._model, self.meaning, zones, self._config)
         self._history.clear()
         self._goal, self._steps, self._begun_s, self._last = goal, steps, None, None
 
@@ -50,7 +50,7 @@ class LatentController:
         """Actions left at ``stamp_s``; 0 when the episode is over."""
         begun = stamp_s if self._begun_s is None else self._begun_s
         # Rounded, because stamps since the epoch are: a search must not look one step beyond the end for a microsecond.
-        return max(0.0, round(self._steps - (stamp_s - begun) / self.tool_step.period_s, 3))
+        return max(0.0, round(self._steps - (stamp_s - begun) / self.meaning.period_s, 3))
 
     def plan(self, stamp_s: float, tool: NDArray[np.float64], deadline: Deadline) -> Plan:
         """The best plan from the newest frame on, with the commanded tool at ``tool (3,) m``.
@@ -69,5 +69,5 @@ class LatentController:
         if self._last is None:
             return None
         made_s, plan = self._last
-        gone = round((stamp_s - made_s) / self.tool_step.period_s)
+        gone = round((stamp_s - made_s) / self.meaning.period_s)
         return plan.actions[gone:] if 0 <= gone < len(plan.actions) else None

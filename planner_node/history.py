@@ -7,20 +7,20 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from arm_model import ToolStep
+from planner_node.action import ActionMeaning
 from world_model.protocol import F32, Context
 
 
 class History:
     """Latents and commanded tool points with their times; gives the predictor's context at the newest one.
 
-    The model's steps are ``tool_step.period_s`` apart; frames may come more often. Before the first frame the arm is taken to have stood still.
+    The model's steps are ``meaning.period_s`` apart; frames may come more often. Before the first frame the arm is taken to have stood still.
     """
 
-    def __init__(self, length: int, tool_step: ToolStep, keep_s: float = 2.0) -> None:
+    def __init__(self, length: int, meaning: ActionMeaning, keep_s: float = 2.0) -> None:
         self._length = length
-        self._tool_step = tool_step
-        self._keep_s = max(keep_s, length * tool_step.period_s)
+        self._meaning = meaning
+        self._keep_s = max(keep_s, length * meaning.period_s)
         self._seen: deque[tuple[float, F32, NDArray[np.float64]]] = deque()
 
     def clear(self) -> None:
@@ -47,9 +47,9 @@ class History:
     def context(self) -> Context:
         """One row: L latents a period apart, oldest first, ending with the newest, and the actions that the commanded tool made between them."""
         stamps = np.array([stamp for stamp, _, _ in self._seen])
-        ages = np.arange(self._length - 1, -1, -1) * self._tool_step.period_s
+        ages = np.arange(self._length - 1, -1, -1) * self._meaning.period_s
         index = [int(np.abs(stamps - (stamps[-1] - age)).argmin()) for age in ages]
         latents = np.stack([self._seen[i][1] for i in index])
         tools = np.stack([self._seen[i][2] for i in index])
-        actions = self._tool_step.between(tools[:-1], tools[1:])
+        actions = self._meaning.between(tools[:-1], tools[1:])
         return Context(latents[None].astype(np.float32), actions[None])

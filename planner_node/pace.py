@@ -21,9 +21,9 @@ class PacedModel:
         self._share = share
         self.history, self.latent_dim, self.action_dim = model.history, model.latent_dim, model.action_dim
 
-    def encode(self, frames: NDArray[np.uint8]) -> F32:
+    def encode(self, frames: NDArray[np.uint8], joints: F32 | None = None) -> F32:
         """As the model does."""
-        return self._model.encode(frames)
+        return self._model.encode(frames, joints)
 
     def rollout(self, context: Context, actions: F32) -> F32:
         """As the model does."""

@@ -14,8 +14,9 @@ from world_model.protocol import F32, Context
 class Problem:
     """Where the arm is, where it should be, and how long it has.
 
-    ``context`` holds one row; ``goal (D,) float32``; ``tool (3,) float64, m`` is the commanded tool point now; ``steps_left`` counts actions to the
-    end of the task; ``previous (H, A)`` is what is left of the last plan, if there was one.
+    ``context`` holds one row; ``goal (D,) float32``; ``tool (3,) float64, m`` is the commanded tool point now (without an
+    arm, ``planner_node.action`` says what a point is); ``steps_left`` counts actions to the end of the task; ``previous (H, A)`` is what is left of
+    the last plan, if there was one.
     """
 
     context: Context
@@ -48,7 +49,10 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the critics and the guardrails say: ``cost (N,)``, ``margin (N,)`` in m (at least 0 is safe), ``terms`` by critic name, each ``(N,)``."""
+    """What the critics and the guardrails say: ``cost (N,)``, ``margin (N,)`` in m (at least 0 is safe), ``terms`` by critic name, each ``(N,)``.
+
+    A learned guardrail's margin is in its own unit.
+    """
 
     cost: NDArray[np.float64]
     margin: NDArray[np.float64]

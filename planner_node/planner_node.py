@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import ColorRGBA
+from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -29,15 +29,21 @@ from planner_node.joint_path import JointPath, JointPathError, resolve
 from planner_node.plan import Plan
 from planner_node.pursuit import PursuitConfig, pursue
 from planner_node.solvers.solver import Deadline
+from planner_node.surprise_watch import SurpriseWatch, followed
 from planner_node.validator import require_clear
 from ros_bridge import diagnostics, qos
 from ros_bridge.images import ImageError, image_to_latent
 from ros_bridge.joints import JointError, Trajectory, read_joint_state, trajectory_message
+from ros_bridge.markers import box_marker, line_marker
+from ros_bridge.numbers import numbers_message
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import autostart, run_node
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from world_model.bundle import BundleError, read_manifest
+from world_model.heads.onnx_head import OnnxHead
+from world_model.protocol import F32
 from world_model.runtime import OnnxModel
+from world_model.surprise import carried_calibration
 
 _S = 1e-9
 _SPACING_S = 0.05
@@ -48,14 +54,16 @@ _RATE_WINDOW_S = 2.0
 _MOST_GAP_S = 1.0
 # Clocks of one machine agree that well; what lies further ahead was stamped by a clock that is wrong.
 _FUTURE_NS = 50_000_000
+# An arm that holds and is found this far from where it held was moved by somebody else.
+_HELD_M = 0.01
 
 
 @dataclass(frozen=True)
 class PlannerParameters:
     """Parameters of the planner node.
 
-    ``robot``, ``model``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``zones``, ``clearance_m``, ``steps``
-    and ``seed`` take effect with the next goal, the others at once.
+    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``zones``,
+    ``clearance_m``, ``steps`` and ``seed`` take effect with the next goal, the others at once.
     """
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
@@ -64,14 +72,14 @@ class PlannerParameters:
     mode: str = parameter("planner", "planner: searches along the actor; actor: the actor alone; cem: searches without the actor", choices=MODES)
     steps: int = parameter(30, "actions that an episode may take before the arm holds", at_least=1, at_most=100_000)
     zones: str = parameter("", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad, radius: m}")
+    guardrail_heads: str = parameter("", "folders of guardrail heads from `latent-mpc head fit`, separated by commas")
     clearance_m: float = parameter(0.015, "m that the commanded tool point keeps from zones", at_least=0.0, at_most=0.5)
     seed: int = parameter(0, "seed of the search", at_least=0, at_most=2**31 - 1)
     deadline_s: float = parameter(0.06, "s after which the best plan so far is taken", at_least=0.005, at_most=10.0)
     rate_hz: float = parameter(20.0, "plans a second at most", at_least=1.0, at_most=100.0)
     frame_timeout_s: float = parameter(0.2, "s of age at which a latent is too old to plan from", at_least=0.02, at_most=10.0)
-    resync_m: float = parameter(
-        0.04, "m between commanded and measured tool point at which the plan starts over from the measurement", at_least=0.005
-    )
+    resync_m: float = parameter(0.04, "m between commanded and measured tool point at which the plan starts over from there", at_least=0.005)
+    stop_on_surprise: bool = parameter(False, "send no plan while the camera shows what was not expected; the guardrail brakes")
     position_margin: float = parameter(0.03, "rad that plans keep from both ends of every joint", at_least=0.0, at_most=1.0)
     threads: int = parameter(1, "threads of the inference sessions", at_least=1, at_most=64)
 
@@ -96,8 +104,11 @@ class PlannerNode(LifecycleNode):
         if self._tool_step.action_dim != manifest.action_dim:
             raise BundleError(f"{p.model}: its tool step drives {self._tool_step.action_dim} axes, its actions {manifest.action_dim}")
         self._model = OnnxModel(p.model, p.threads)
+        self._heads = tuple(OnnxHead(folder.strip(), manifest) for folder in p.guardrail_heads.split(",") if folder.strip())
+        self._margins: dict[str, diagnostics.Value] = {}
         self._warm_up()
         self._controller = self._new_controller()
+        self._watch = SurpriseWatch(self._model, self._tool_step, *carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim))
         self._measured: NDArray[np.float64] | None = None
         self._waiting_goal: Image | None = None
         self._commanded: Commanded | None = None
@@ -118,7 +129,8 @@ class PlannerNode(LifecycleNode):
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/planner/status", qos.STATUS)
         self._imagined = self.create_publisher(PoseArray, "/planner/imagined", qos.STATUS)
         self._markers = self.create_publisher(MarkerArray, "/planner/markers", qos.STATUS)
-        self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status()])
+        self._surprise = self.create_publisher(Float64MultiArray, "/planner/surprise", qos.STATUS)
+        self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status(), self._surprise_status()])
         self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
         self.create_subscription(Image, "/goal/latent", self._on_goal, qos.GOAL)
         self.create_subscription(Image, "/perception/latent", self._on_latent, qos.LATENT)
@@ -135,10 +147,10 @@ class PlannerNode(LifecycleNode):
 
     def _new_controller(self) -> LatentController:
         p = self.parameters
-        return LatentController(self._model, self._tool_step, PlannerConfig(mode=p.mode, seed=p.seed, clearance_m=p.clearance_m))
+        return LatentController(self._model, self._tool_step, PlannerConfig(p.mode, p.seed, p.clearance_m, heads=self._heads))
 
     def _on_parameters(self, parameters: PlannerParameters) -> None:
-        for name in ("robot", "model", "threads", "autostart", "position_margin"):
+        for name in ("robot", "model", "guardrail_heads", "threads", "autostart", "position_margin"):
             if getattr(parameters, name) != getattr(self.parameters, name):
                 raise ValueError(f"parameter '{name}' is fixed at the start; restart the node")
         self.parameters = parameters
@@ -169,26 +181,31 @@ class PlannerNode(LifecycleNode):
         if self._measured is None:
             self._waiting_goal = msg  # latched goals reach a planner that starts late; the arm's pose comes with the next joint state
             return
-        zones = self._zones()
+        zones = read_zones(self.parameters.zones)
         self._controller = self._new_controller()
         self._controller.start(goal, self.parameters.steps, zones)
         self._episode_steps = self.parameters.steps
         self._goal_ns = now_ns(self)
         self._commanded = self._standing(self._measured, self._goal_ns)
+        self._watch.restart()
         self._begun_ns = None
         self._plans, self._plan_times = 0, []
         self._state = "PLANNING"
         self._fenced = () if self.parameters.mode == "actor" else zones
         self._draw_zones(zones)
 
-    def _zones(self) -> tuple[Zone, ...]:
-        return read_zones(self.parameters.zones)
-
     def _on_latent(self, msg: Image) -> None:
-        if self._state != "PLANNING" or self._commanded is None:
-            return
         stamp = stamp_ns(msg.header.stamp)
         now = now_ns(self)
+        try:
+            latent = image_to_latent(msg, self._model.latent_dim)
+        except ImageError as error:
+            self._reject("latent", error)
+            return
+        self._compare(stamp, now, latent)
+        self._margins = {f"margin_{head.name}": float(head.margins(latent[None])[0]) for head in self._heads}
+        if self._state != "PLANNING" or self._commanded is None:
+            return
         self._frame_age_ms = (now - stamp) * 1e-6
         if stamp - now > _FUTURE_NS:
             self._reject("latent", ValueError(f"its frame lies {-self._frame_age_ms:.0f} ms in the future"))
@@ -200,18 +217,31 @@ class PlannerNode(LifecycleNode):
         if self._frame_age_ms > 1e3 * self.parameters.frame_timeout_s or stamp < self._goal_ns:
             return  # a plan from a stale frame is worse than none: the guardrail brakes when plans stop
         try:
-            latent = image_to_latent(msg, self._model.latent_dim)
             self._controller.see(stamp * _S, latent, self._commanded.tool_at(stamp))
-        except (ImageError, ValueError) as error:
+        except ValueError as error:
             self._reject("latent", error)
             return
         self._last_frame_ns = stamp
         self._begun_ns = stamp if self._begun_ns is None else self._begun_ns
         if self._controller.steps_left(stamp * _S) <= 0:
             self._finish(stamp)
+        elif self.parameters.stop_on_surprise and self._watch.surprised:
+            self.get_logger().warning("surprised: no plan is sent", throttle_duration_sec=1.0)
         elif time.monotonic() >= self._next_plan_s:
             self._next_plan_s = time.monotonic() + 0.9 / self.parameters.rate_hz
             self._replan(stamp)
+
+    def _compare(self, stamp: int, now: int, latent: F32) -> None:
+        """Score a frame against what was expected to be seen; an arm that does not do what it was commanded has no history to expect from."""
+        if self._measured is None or stamp - now > _FUTURE_NS:
+            return
+        held = self._state != "PLANNING"
+        tool = followed(self._commanded, stamp, self._measured, now, self._kinematics, _HELD_M if held else self.parameters.resync_m)
+        if held and tool is None:
+            self._commanded = self._standing(self._measured, now)
+        reading = self._watch.see(stamp * _S, latent, tool)
+        if reading is not None:
+            self._surprise.publish(numbers_message("surprise", reading.numbers()))
 
     # What is decided.
 
@@ -306,24 +336,15 @@ class PlannerNode(LifecycleNode):
     def _show(self, plan: Plan, stamp: int) -> None:
         poses = [Pose(position=Point(x=float(x), y=float(y), z=float(z))) for x, y, z in plan.points]
         self._imagined.publish(PoseArray(header=header_at(stamp, self._arm.base_frame), poses=poses))
-        line = self._marker(0, Marker.LINE_STRIP, "imagined", (0.1, 0.8, 0.3, 0.9))
-        line.scale.x = 0.006
-        line.points = [pose.position for pose in poses]
-        self._markers.publish(MarkerArray(markers=[line]))
+        header = header_at(now_ns(self), self._arm.base_frame)
+        self._markers.publish(MarkerArray(markers=[line_marker(header, "imagined", [pose.position for pose in poses], 0.006, (0.1, 0.8, 0.3, 0.9))]))
 
     def _draw_zones(self, zones: tuple[Zone, ...]) -> None:
-        markers = [Marker(action=Marker.DELETEALL)]
+        header, markers = header_at(now_ns(self), self._arm.base_frame), [Marker(action=Marker.DELETEALL)]
         for number, zone in enumerate(zones):
-            box = self._marker(number, Marker.CUBE, "zones", (0.9, 0.2, 0.1, 0.5))
-            box.pose.position = Point(x=zone.centre[0], y=zone.centre[1], z=0.2)
-            box.pose.orientation.z, box.pose.orientation.w = float(np.sin(zone.yaw / 2)), float(np.cos(zone.yaw / 2))
-            box.scale.x, box.scale.y, box.scale.z = (2 * (zone.half[0] + zone.radius), 2 * (zone.half[1] + zone.radius), 0.4)
-            markers.append(box)
+            centre, size = Point(x=zone.centre[0], y=zone.centre[1], z=0.2), (2 * (zone.half[0] + zone.radius), 2 * (zone.half[1] + zone.radius), 0.4)
+            markers.append(box_marker(header, "zones", number, centre, zone.yaw, size, (0.9, 0.2, 0.1, 0.5)))
         self._markers.publish(MarkerArray(markers=markers))
-
-    def _marker(self, number: int, kind: int, namespace: str, rgba: tuple[float, float, float, float]) -> Marker:
-        colour = ColorRGBA(r=rgba[0], g=rgba[1], b=rgba[2], a=rgba[3])
-        return Marker(header=header_at(now_ns(self), self._arm.base_frame), ns=namespace, id=number, type=kind, action=Marker.ADD, color=colour)
 
     def _status(self) -> DiagnosticStatus:
         plan = self._last_plan
@@ -348,11 +369,16 @@ class PlannerNode(LifecycleNode):
             "overruns": self._overruns,
             "rejected_inputs": self._rejected,
             "providers": ",".join(self._model.providers),
+            **self._watch.values(),
+            **self._margins,
+            **({} if plan is None else {f"cost_{name}": value for name, value in plan.terms.items()}),
         }
-        if plan is not None:
-            values |= {f"cost_{name}": value for name, value in plan.terms.items()}
         level = diagnostics.WARN if plan is not None and not plan.feasible and self._state == "PLANNING" else diagnostics.OK
         return diagnostics.status(self.get_name(), self._state, values, level)
+
+    def _surprise_status(self) -> DiagnosticStatus:
+        message, warn = self._watch.word()
+        return diagnostics.status("planner_node: surprise", message, self._watch.values(), diagnostics.WARN if warn else diagnostics.OK)
 
     def _publish_status(self) -> None:
         self._status_publisher.publish(self._status())

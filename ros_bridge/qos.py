@@ -23,6 +23,9 @@ LATENT = _profile(depth=1, reliable=False)
 JOINT_STATES = _profile(depth=1, reliable=False)
 """Measured joints: only the newest counts."""
 
+JOINT_HISTORY = _profile(depth=50, reliable=False)
+"""Measured joints, for those who ask where they were at another time: half a second of them may wait."""
+
 PLAN = _profile(depth=1, reliable=True)
 """Plans: none may be lost, only the newest counts."""
 

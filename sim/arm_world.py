@@ -147,6 +147,26 @@ class ArmWorld:
         position, orientation = self.client.getBasePositionAndOrientation(self._block)
         return BlockPose(float(position[0]), float(position[1]), float(self.client.getEulerFromQuaternion(orientation)[2]))
 
+    # What cannot happen by itself: for the evaluation of surprise only. The next ``place`` undoes it.
+
+    def move_block(self, block: BlockPose) -> None:
+        """Put the block elsewhere at once, at rest; the arm goes on."""
+        if self._block is not None:
+            orientation = self.client.getQuaternionFromEuler([0.0, 0.0, block.yaw])
+            self.client.resetBasePositionAndOrientation(self._block, [block.x, block.y, BLOCK_HALF_M[2]], orientation)
+            self.client.resetBaseVelocity(self._block, [0.0] * 3, [0.0] * 3)
+
+    def remove_block(self) -> None:
+        """Take the block away at once."""
+        if self._block is not None:
+            self.client.removeBody(self._block)
+            self._block = None
+
+    def colour_block(self, rgb: tuple[float, float, float]) -> None:
+        """Give the block another colour, each part in [0, 1]."""
+        if self._block is not None:
+            self.client.changeVisualShape(self._block, -1, rgbaColor=[*rgb, 1.0])
+
     def close(self) -> None:
         """Disconnect from PyBullet."""
         if self.client.isConnected():

@@ -78,9 +78,19 @@ class Camera:
 
     def render(self, client: Any, light: Light = LIGHT) -> NDArray[np.uint8]:
         """``(height, width, 3) uint8`` RGB picture by TinyRenderer: no shadow, no segmentation, runs without a display."""
+        rgba = self._images(client, light)[2]
+        return np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(self.height, self.width, 4)[..., :3])
+
+    def render_depth(self, client: Any) -> NDArray[np.float32]:
+        """``(height, width) float32``: metres along the optical axis to what each pixel shows at the middle of its lower edge; at most 3 m."""
+        buffer = np.asarray(self._images(client, LIGHT)[3], np.float64).reshape(self.height, self.width)
+        # A depth buffer holds 1 / depth, stretched so that it is 0 at the near plane and 1 at the far one.
+        return (_NEAR_M * _FAR_M / (_FAR_M - (_FAR_M - _NEAR_M) * buffer)).astype(np.float32)
+
+    def _images(self, client: Any, light: Light) -> Any:
         view = client.computeViewMatrix(self.eye, self.target, self.up)
         projection = client.computeProjectionMatrixFOV(self.fov_deg, self.width / self.height, _NEAR_M, _FAR_M)
-        rgba = client.getCameraImage(
+        return client.getCameraImage(
             self.width,
             self.height,
             view,
@@ -93,8 +103,7 @@ class Camera:
             lightSpecularCoeff=light.specular,
             flags=pybullet.ER_NO_SEGMENTATION_MASK,
             renderer=pybullet.ER_TINY_RENDERER,
-        )[2]
-        return np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(self.height, self.width, 4)[..., :3])
+        )
 
 
 OVERVIEW = Camera(eye=(1.2, -1.2, 0.8), target=(0.4, 0.0, 0.28), fov_deg=38.0, width=320, height=240)

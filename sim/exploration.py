@@ -6,6 +6,7 @@ The teacher knows the state; a controller never does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,12 +17,31 @@ from sim.pushing import push_towards
 from sim.tasks.push import BLOCK_AREA, draw_tool
 from sim.tasks.task import State, Task
 
-RANDOM_WALK_SHARE = 0.2
-_NEAR_BLOCK_SHARE = 0.4
 _NEAR_BLOCK_M = (0.092, 0.13)
 _NOISE_LEVELS = (0.05, 0.15, 0.3, 0.5)
 _NEW_GOAL_SHARE = 0.02
 _BURST_SHARE = 0.05
+
+
+class ExplorationError(ValueError):
+    """A mix of exploration that makes no sense, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class ExplorationMix:
+    """What a collection is made of, as shares of its episodes.
+
+    ``random_walk``: a random walk throughout; all others follow the script. ``near_block``: the arm starts beside the block; all others start
+    anywhere. The two are drawn independently.
+    """
+
+    random_walk: float = 0.2
+    near_block: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name, share in (("random_walk", self.random_walk), ("near_block", self.near_block)):
+            if not 0.0 <= share <= 1.0:
+                raise ExplorationError(f"{name} is {share}, must be a share between 0 and 1")
 
 
 class Exploration(Protocol):
@@ -54,13 +74,17 @@ class RandomWalk:
         return self._velocity
 
 
+_USUAL = ExplorationMix()
+
+
 class _Seeking(ABC):
     """Goal seeking with noise, bursts of random motion, and a fresh goal once the old one has been held."""
 
-    def __init__(self, task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None) -> None:
+    def __init__(self, task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None, mix: ExplorationMix = _USUAL) -> None:
         self.task = task
         self.rng = rng
-        self.walk = RandomWalk(task, rng) if goal is None and rng.random() < RANDOM_WALK_SHARE else None
+        self.mix = mix
+        self.walk = RandomWalk(task, rng) if goal is None and rng.random() < mix.random_walk else None
         self._noise = rng.choice(_NOISE_LEVELS)
         self._burst: NDArray[np.float64] = np.zeros(task.tool_step.action_dim)
         self._burst_left = 0
@@ -116,14 +140,14 @@ class ReachExploration(_Seeking):
 
 
 class PushExploration(_Seeking):
-    """Push the block from one random place to another; two starts in five are beside the block."""
+    """Push the block from one random place to another; a share of the starts is beside the block."""
 
     def start(self) -> tuple[NDArray[np.float64], BlockPose | None]:
         """A random block, and a tool beside it or anywhere."""
         block = self.rng.uniform(*BLOCK_AREA)
         pose = BlockPose(block[0], block[1], self.rng.uniform(-np.pi / 4, np.pi / 4))
         step = self.task.tool_step
-        if self.rng.random() < _NEAR_BLOCK_SHARE:
+        if self.rng.random() < self.mix.near_block:
             for _ in range(50):
                 angle, radius = self.rng.uniform(0, 2 * np.pi), self.rng.uniform(*_NEAR_BLOCK_M)
                 tool = np.array([block[0] + radius * np.cos(angle), block[1] + radius * np.sin(angle), step.lower[2]])
@@ -146,6 +170,6 @@ class PushExploration(_Seeking):
         return push_towards(state.tool[:2], np.array([state.block.x, state.block.y]), self.goal, self.task.tool_step.length_m)
 
 
-def exploration_for(task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None) -> Exploration:
+def exploration_for(task: Task, rng: np.random.Generator, goal: NDArray[np.float64] | None = None, mix: ExplorationMix = _USUAL) -> Exploration:
     """The exploration that suits ``task``; with a ``goal``, that of the block ``(2,)`` or of the tool ``(3,)`` in m, it seeks that one first."""
-    return PushExploration(task, rng, goal) if task.has_block else ReachExploration(task, rng, goal)
+    return PushExploration(task, rng, goal, mix) if task.has_block else ReachExploration(task, rng, goal, mix)

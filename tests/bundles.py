@@ -23,23 +23,27 @@ def _save(file: Path, nodes: list, inputs: dict, outputs: dict, constants: dict 
     onnx.save(model, str(file))
 
 
-def write_bundle(folder: Path, task: str = "reach") -> Path:
-    """A bundle whose latent is the mean brightness, eight times; its predictor says that nothing changes, its actor that nothing should."""
+def write_bundle(folder: Path, task: str = "reach", proprioception: bool = False) -> Path:
+    """A bundle whose latent is the mean brightness, eight times; its predictor says that nothing changes, its actor that nothing should.
+
+    With ``proprioception`` the latent is the mean brightness and the seven joints, -9 where they are unknown.
+    """
     asked = task_named(task)
     actions, frame = asked.tool_step.action_dim, (asked.camera.height, asked.camera.width, 3)
     d, node = LATENT_DIM, helper.make_node
     folder.mkdir(parents=True)
+    brightness = [
+        node("Cast", ["frames"], ["f"], to=_F),
+        node("ReduceMean", ["f"], ["m"], axes=[1, 2, 3], keepdims=0),
+        node("Unsqueeze", ["m", "one"], ["m1"]),
+    ]
+    joints = [node("IsNaN", ["joints"], ["u"]), node("Where", ["u", "none", "joints"], ["j"]), node("Concat", ["m1", "j"], ["latents"], axis=1)]
     _save(
         folder / "encoder.onnx",
-        [
-            node("Cast", ["frames"], ["f"], to=_F),
-            node("ReduceMean", ["f"], ["m"], axes=[1, 2, 3], keepdims=0),
-            node("Unsqueeze", ["m", "one"], ["m1"]),
-            node("Tile", ["m1", "repeats"], ["latents"]),
-        ],
-        {"frames": (_U8, ["B", *frame])},
+        brightness + (joints if proprioception else [node("Tile", ["m1", "repeats"], ["latents"])]),
+        {"frames": (_U8, ["B", *frame])} | ({"joints": (_F, ["B", d - 1])} if proprioception else {}),
         {"latents": (_F, ["B", d])},
-        {"one": (TensorProto.INT64, [1]), "repeats": (TensorProto.INT64, [1, d])},
+        {"one": (TensorProto.INT64, [1]), "repeats": (TensorProto.INT64, [1, d]), "none": (_F, [-9.0])},
     )
     _save(
         folder / "rollout.onnx",
@@ -106,6 +110,7 @@ def write_bundle(folder: Path, task: str = "reach") -> Path:
         joints=load_arm().joints,
         encoder="mean",
         normalisation="none",
+        proprioception=d - 1 if proprioception else 0,
     )
     write_manifest(folder, manifest)
     return folder

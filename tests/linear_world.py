@@ -37,7 +37,7 @@ class LinearWorld:
     def action_dim(self) -> int:
         return self.tool_step.action_dim
 
-    def encode(self, frames: np.ndarray) -> F32:
+    def encode(self, frames: np.ndarray, joints: F32 | None = None) -> F32:
         raise NotImplementedError("a planner sees latents only")
 
     def rollout(self, context: Context, actions: F32) -> F32:

@@ -11,6 +11,7 @@ import pytest
 from bundles import write_bundle
 from latent_mpc.collect import Collection, collect
 
+from arm_model import Kinematics, load_arm
 from sim.tasks import UnknownTaskError
 from world_model.data import DatasetError, EpisodeDataset
 
@@ -34,7 +35,7 @@ def collected(tmp_path_factory) -> Path:
 
 def test_two_workers_collect_what_one_does(collected, tmp_path):
     collect(replace(SMALL, out=tmp_path / "two"), 2, silent)
-    assert hashes(tmp_path / "two") == hashes(collected) and len(hashes(collected)) == 6
+    assert hashes(tmp_path / "two") == hashes(collected) and len(hashes(collected)) == 8
 
 
 def test_what_is_collected_can_be_trained_on(collected):
@@ -43,6 +44,11 @@ def test_what_is_collected_can_be_trained_on(collected):
     assert data.frames().shape == (4, 5, 64, 64, 3) and np.ptp(data.frames()) > 100
     assert np.all(np.abs(data.actions()) <= 1)
     assert np.all(np.isfinite(data.state())) and np.all(data.state()[..., 3] > 0.3), "the block's place is recorded"
+    assert data.joints().shape == (4, 5, 7)
+    arm = Kinematics(load_arm())
+    tools = [arm.tool_point(q.astype(np.float64)) for q in data.joints().reshape(-1, 7)]
+    assert np.abs(np.array(tools) - data.state().reshape(-1, 6)[:, :3]).max() < 1e-5, "the measured joints put the tool where it was"
+    assert data.description["steps"] == 4 and data.description["episodes_per_shard"] == 2
     assert data.description["task"] == "push" and data.description["frame"] == [64, 64, 3]
     assert not np.array_equal(data.frames()[0], data.frames()[2]), "shards differ"
 

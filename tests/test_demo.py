@@ -9,15 +9,20 @@ import time
 from pathlib import Path
 
 import imageio_ffmpeg
+import numpy as np
 import pytest
 import rclpy
 from bundles import write_bundle
 from conftest import wait_until
 from latent_mpc import bringup
 from latent_mpc.bag import read_messages, read_topics
+from latent_mpc.bag_import import BagImport, import_bags
 from latent_mpc.demo import DemoConfig, DemoError, DemoFailedError, run_demo
 from latent_mpc.domains import quiet_domain
 from rich.console import Console
+
+from arm_model import Kinematics, load_arm
+from world_model.data import EpisodeDataset
 
 QUIET = Console(quiet=True)
 START_DEMO = """
@@ -85,6 +90,17 @@ def test_the_shipped_model_reaches_and_the_demo_leaves_bag_film_and_report(tmp_p
     topics = read_topics(bag)
     assert topics["/camera/image_raw"] == "sensor_msgs/msg/Image" and "/joint_trajectory_controller/joint_trajectory" in topics
     assert len(list(read_messages(bag, ["/goal/image"]))) == 2
+
+    # What was recorded can be trained on: the commanded tool went where the measured joints put it, up to how far the arm lags behind.
+    imported = import_bags(BagImport((bag,), "reach", tmp_path / "set", steps=10), lambda done, of: None)
+    data = EpisodeDataset(tmp_path / "set")
+    assert data.episodes == imported.episodes >= 2 and data.frame == (64, 64, 3)
+    kinematics = Kinematics(load_arm())
+    tools = np.array([kinematics.tool_points(joints.astype(np.float64)) for joints in data.joints()])
+    went = 0.04 * np.cumsum(data.actions(), axis=1)
+    assert np.median(np.abs(went - (tools[:, 1:] - tools[:, :1]))) < 0.01 < np.abs(went[:, -1]).max()
+    assert np.median(np.abs(tools - data.state()[..., :3])) < 1e-4
+
     frames = imageio_ffmpeg.read_frames(str(out / "episode.mp4"))
     width, height = next(frames)["size"]
     pictures = list(frames)
@@ -175,7 +191,7 @@ def test_a_domain_in_use_is_refused(tmp_path, bundle, start_node, ros_context):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"task": "juggle"}, "unknown task 'juggle'; choose one of reach, push, push-far, wall"),
+        ({"task": "juggle"}, "unknown task 'juggle'; choose one of reach, push, push-far, push-further, push-around, wall"),
         ({"episodes": 0}, "episodes is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"mode": "guess"}, "unknown mode 'guess'"),

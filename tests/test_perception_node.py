@@ -1,4 +1,5 @@
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -7,12 +8,14 @@ from bundles import LATENT_DIM, write_bundle
 from conftest import wait_until
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 
 from ros_bridge.diagnostics import status_values
 from ros_bridge.images import array_to_image, image_to_latent
-from ros_bridge.qos import CAMERA, GOAL, LATENT, STATUS
+from ros_bridge.joints import joint_state_message
+from ros_bridge.qos import CAMERA, GOAL, JOINT_STATES, LATENT, STATUS
 from ros_bridge.stamps import header_at, stamp_ns
+from world_model.bundle import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,59 @@ def test_frames_that_came_while_it_was_busy_are_dropped_and_counted(start_node, 
     camera.until(burst, "drops")
     values = camera.values()
     assert int(values["frames"]) + int(values["dropped_frames"]) <= sent
+
+
+def test_a_model_with_proprioception_hears_where_the_joints_were_when_the_frame_was_taken(start_node, camera, tmp_path_factory):
+    """In the bundle's order, whatever the driver's; of a goal picture, and where no driver said, they are unknown."""
+    bundle = write_bundle(tmp_path_factory.mktemp("models") / "with-joints", proprioception=True)
+    names = list(read_manifest(bundle).joints)
+    start_node("world_model.perception_node", "-p", f"model:={bundle}")
+    states = camera.node.create_publisher(JointState, "/joint_states", JOINT_STATES)
+    camera.until(lambda: states.get_subscription_count() and camera.frames.get_subscription_count(), "perception")
+    shuffled = ["gripper", *reversed(names)]
+    ms, now = 1_000_000, 10_000_000_000
+
+    def told(at_ms, first):
+        """All joints stand at ``first``, ``first + 0.1``, ... rad, in the bundle's order."""
+        position = np.array([99.0, *reversed([first + 0.1 * k for k in range(7)])])
+        states.publish(joint_state_message(shuffled, position, None, header_at(now + at_ms * ms)))
+
+    def latent_of(frame_ms, *joint_states):
+        def again():
+            for at_ms, first in joint_states:
+                told(at_ms, first)
+                time.sleep(0.002)  # best effort, and each of them may be lost: that is why this is repeated
+            camera.show(camera.frames, 50, now + frame_ms * ms)
+            return camera.latents and stamp_ns(camera.latents[-1].header.stamp) == now + frame_ms * ms and wanted(camera.latents[-1])
+
+        return again
+
+    def joints_of(latent):
+        values = image_to_latent(latent, LATENT_DIM)
+        assert values[0] == pytest.approx(50.0)
+        return values[1:]
+
+    def wanted(latent):
+        return joints_of(latent) == pytest.approx(expected)
+
+    expected = np.full(7, -9.0)
+    camera.until(latent_of(0), "joints that nobody said")
+    expected = 1.0 + 0.1 * np.arange(7)
+    camera.until(latent_of(100, (80, 1.0), (105, 2.0)), "those before the frame, not those after it")
+    expected = 2.0 + 0.1 * np.arange(7)
+    camera.until(latent_of(110, (80, 1.0), (105, 2.0)), "those that were after the last frame")
+    expected = np.full(7, -9.0)
+    camera.until(latent_of(400), "joints that are too old")
+    camera.show(camera.goals, 200, now + 400 * ms)
+    camera.until(lambda: camera.goal_latents, "a goal latent")
+    assert image_to_latent(camera.goal_latents[-1], LATENT_DIM) == pytest.approx([200.0, *[-9.0] * 7])
+
+    def complains():
+        camera.show(camera.frames, 50, now + 500 * ms)
+        return any("no joint states at the time of" in report.message for report in camera.reports)
+
+    camera.until(complains, "a warning")
+    assert int(camera.values()["frames_without_joints"]) > 0
 
 
 def test_a_missing_camera_is_said_in_one_line_and_on_diagnostics(start_node, camera, bundle):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 from conftest import wait_until
+from learned_heads import write_linear_head
 from tiny_runs import tiny_bundle
 
 pytest.importorskip("rclpy")
@@ -239,3 +240,24 @@ def test_bad_input_at_the_start_is_one_line_and_status_2(start_node, tmp_path):
         node = started[arguments]
         assert node.process.wait(30) == 2
         assert reason in node.output and node.output.count("\n") == 1, node.output
+
+
+def test_a_learned_guardrail_is_told_frame_by_frame(start_node, follower, tmp_path, tmp_path_factory):
+    """Its margin is 10 y - 5, and the follower's latents hold 10 y."""
+    bundle = tiny_bundle(tmp_path_factory.getbasetemp())
+    head = write_linear_head(tmp_path / "north", bundle, [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], -5.0)
+    options = (f"model:={bundle}", f"guardrail_heads:={head}", f"steps:={STEPS}", "frame_timeout_s:=1.0", "resync_m:=0.2")
+    node = start_node(MODULE, *(word for option in options for word in ("-p", option)))
+    follower.wait_for("IDLE")
+    wait_until(lambda: "margin_north" in follower.values, what="a margin of the head")
+    tool = KINEMATICS.tool_point(follower.position)
+    wait_until(lambda: float(follower.values["margin_north"]) == pytest.approx(10 * tool[1] - 5.0, abs=0.05), what="the margin of what is seen")
+    assert follower.set("guardrail_heads", "")[0] is False
+    assert node.stop() == 0
+
+
+def test_a_head_of_another_model_is_said_in_one_line(start_node, tmp_path, tmp_path_factory):
+    head = write_linear_head(tmp_path / "head", write_bundle(tmp_path / "other"), [1.0], 0.0)
+    node = start_node(MODULE, "-p", f"model:={tiny_bundle(tmp_path_factory.getbasetemp())}", "-p", f"guardrail_heads:={head}")
+    wait_until(lambda: node.process.poll() is not None, timeout_s=60.0, what="end of the node")
+    assert "was fitted on another model" in node.output and "Traceback" not in node.output

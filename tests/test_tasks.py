@@ -109,7 +109,7 @@ def test_other_seeds_give_other_episodes(env):
 
 def test_the_truth_is_in_info_and_nowhere_else(env):
     observation, info = env.reset(seed=1)
-    assert set(observation) == {"image", "goal", "tool"}
+    assert set(observation) == {"image", "goal", "tool", "joints"}, "joints are measured on any arm"
     assert {"distance_m", "success", "true_tool", "true_block", "episode"} <= info.keys()
     assert (info["true_block"] is None) != env.task.has_block
     if env.task.has_block:

@@ -17,8 +17,8 @@ SETTINGS = {
     "tasks": ["reach"],
     "threads": 1,
     "held_out": 2,
-    "model": {"latent_dim": 8, "width": 32, "depth": 1},
-    "jepa": {"steps": 60, "batch": 4, "window": 5, "sigreg_directions": 64, "warmup": 5},
+    "model": {"latent_dim": 8, "predictor": {"width": 32, "depth": 1}},
+    "jepa": {"steps": 60, "batch": 4, "window": 5, "warmup": 5, "objective": {"directions": 64}},
     "distance": {"steps": 150, "batch": 64, "width": 32, "embedding_dim": 8},
     "actor": {"steps": 60, "batch": 64, "width": 32, "depth": 1, "least_steps": 1, "most_steps": 12},
 }

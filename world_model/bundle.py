@@ -23,8 +23,12 @@ class BundleError(ValueError):
 class Manifest:
     """What a bundle's files are.
 
-    ``tool_step`` is the meaning of an action (``arm_model.ToolStep`` as a dictionary), ``frame`` the picture ``(h, w, 3)`` that the encoder takes,
-    ``actor_steps`` the range [least, most] of steps left that the actor was trained on, ``sha256`` the hash of each file.
+    ``tool_step`` is the meaning of an action (``arm_model.ToolStep`` as a dictionary), empty where no arm moves: then ``action_space`` is (see
+    docs/data.md), and ``tasks`` names Gymnasium environments. ``frame`` is the picture ``(h, w, 3)`` that the encoder takes,
+    ``actor_steps`` the range [least, most] of steps left that the actor was trained on, ``sha256`` the hash of each file, ``surprise`` what
+    ``latent-mpc surprise --record`` found, empty before. A latent of ``latent_dim`` numbers is made of ``tokens`` of equal length.
+    ``proprioception`` is the number of joint positions, in the order of ``joints``, that enter the encoder beside the picture, 0 for none;
+    ``horizon`` the most steps that one run of the rollout imagines, 0 for any number.
     """
 
     name: str
@@ -40,8 +44,13 @@ class Manifest:
     normalisation: str
     provenance: dict[str, Any] = field(default_factory=dict)
     evaluation: list[dict[str, Any]] = field(default_factory=list)
+    surprise: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    action_space: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 1
+    proprioception: int = 0
+    horizon: int = 0
 
 
 def file_sha256(file: Path) -> str:
@@ -80,8 +89,12 @@ def read_manifest(directory: str | Path) -> Manifest:
         manifest = Manifest(**values)
     except TypeError as error:
         raise BundleError(f"{file}: {error}") from error
-    if not isinstance(manifest.sha256, dict) or not isinstance(manifest.tool_step, dict):
-        raise BundleError(f"{file}: sha256 and tool_step must be objects")
+    if not isinstance(manifest.sha256, dict) or not isinstance(manifest.tool_step, dict) or not isinstance(manifest.action_space, dict):
+        raise BundleError(f"{file}: sha256, tool_step and action_space must be objects")
+    if manifest.tokens < 1 or manifest.latent_dim % manifest.tokens:
+        raise BundleError(f"{file}: a latent of {manifest.latent_dim} numbers cannot be made of {manifest.tokens} tokens")
+    if manifest.proprioception not in (0, len(manifest.joints)):
+        raise BundleError(f"{file}: the model is told {manifest.proprioception} joints, of which {len(manifest.joints)} are named")
     for name in FILES:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing; copy the bundle again")
@@ -99,10 +112,22 @@ def record_evaluation(directory: str | Path, result: dict[str, Any]) -> None:
     folder = Path(directory)
     manifest = read_manifest(folder)
     kept = ("task", "episodes", "seeds", "per_seed")
-    rows = {name: {key: row[key] for key in ("success_rate", "ci95", "final_distance_m")} for name, row in result["policies"].items()}
+    rows = {name: {key: row[key] for key in ("success_rate", "ci95", "final_distance_m") if key in row} for name, row in result["policies"].items()}
     entry = {**{key: result[key] for key in kept}, "manifest": result["manifest"]["fingerprint"], "policies": rows}
     others = [row for row in manifest.evaluation if row["task"] != result["task"]]
     write_manifest(folder, replace(manifest, evaluation=[*others, entry]))
+
+
+def record_surprise(directory: str | Path, calibration: dict[str, Any], table: list[dict[str, Any]]) -> None:
+    """Put a calibration of surprise and its evaluation into the bundle's manifest, tied to the graphs that they were made with.
+
+    Raises:
+        BundleError: the bundle is damaged.
+    """
+    folder = Path(directory)
+    manifest = read_manifest(folder)
+    graphs = {name: manifest.sha256[name] for name in ("encoder.onnx", "rollout.onnx")}
+    write_manifest(folder, replace(manifest, surprise={"calibration": calibration, "graphs": graphs, "evaluation": table}))
 
 
 def bundle_sha256(manifest: Manifest) -> str:

@@ -31,6 +31,20 @@ def save_checkpoint(
     partial.replace(file)
 
 
+def read_meta(file: Path) -> dict[str, Any]:
+    """The metadata alone.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            meta: dict[str, Any] = json.loads((opened.metadata() or {}).get("meta", "{}"))
+            return meta
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+
+
 def load_checkpoint(file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Restore modules and optimiser in place; returns the further tensors and the metadata.
 

@@ -12,13 +12,17 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 
 from ros_bridge.diagnostics import ERROR, OK, WARN, DiagnosticsReport, Latencies, Value, status
 from ros_bridge.images import ImageError, image_to_array, latent_to_image
+from ros_bridge.joints import JointError, read_joint_state
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
-from ros_bridge.qos import GOAL, LATENT
+from ros_bridge.qos import GOAL, JOINT_HISTORY, LATENT
+from ros_bridge.stamps import stamp_ns
+from world_model.protocol import F32
+from world_model.recent_joints import RecentJoints
 from world_model.runtime import OnnxModel
 
 _WARM_UP_FRAMES = 5
@@ -32,10 +36,16 @@ class PerceptionParameters:
 
     model: str = parameter("models/reach", "folder of the model bundle")
     threads: int = parameter(1, "threads of the encoder", at_least=1, at_most=64)
+    joints_tolerance: float = parameter(
+        0.05, "s that joint states may be older than a picture, for a model that asks for them", at_least=0.0, at_most=1.0
+    )
 
 
 class PerceptionNode(Node):
-    """Encodes the newest camera frame and every goal picture. A picture that the model cannot take is refused, counted and named; none is resized."""
+    """Encodes the newest camera frame and every goal picture. A picture that the model cannot take is refused, counted and named; none is resized.
+
+    A model with proprioception is told where the joints were when the camera frame was taken, and of a goal picture that it is unknown.
+    """
 
     def __init__(self) -> None:
         super().__init__("perception_node")
@@ -46,6 +56,8 @@ class PerceptionNode(Node):
         self._refused = 0
         self._refused_before = 0
         self._dropped = 0
+        self._without_joints = 0
+        self._without_joints_before = 0
         self._newest: tuple[object, int] | None = None
         self._heard_s = time.monotonic()
         # The first runs allocate; a goal must not wait for them.
@@ -56,13 +68,17 @@ class PerceptionNode(Node):
         self._report = DiagnosticsReport(self, self._describe)
         # Depth 1: while a frame is being encoded the middleware keeps the newest one only.
         self._frames = self.create_subscription(Image, "/camera/image_raw", self._on_frame, LATENT)
+        self._joints: RecentJoints | None = None
+        if self._model.manifest.proprioception:
+            self._joints = RecentJoints(self._model.manifest.proprioception, parameters.joints_tolerance)
+            self._joint_states = self.create_subscription(JointState, "/joint_states", self._on_joint_state, JOINT_HISTORY)
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
 
     def _on_frame(self, msg: Image, info: Mapping[str, Any]) -> None:
         self._heard_s = time.monotonic()
         self._count_drops(info)
         try:
-            latent = self._encode(msg)
+            latent = self._encode(msg, self._joints_at(msg))
         except ImageError as error:
             self._refused += 1
             self.get_logger().error(f"refused a camera frame: {error}", throttle_duration_sec=1.0)
@@ -71,7 +87,7 @@ class PerceptionNode(Node):
 
     def _on_goal(self, msg: Image) -> None:
         try:
-            latent = self._encode(msg)
+            latent = self._encode(msg, None)
         except ImageError as error:
             self._refused += 1
             self.get_logger().error(f"refused a goal picture, the arm keeps holding: {error}", throttle_duration_sec=1.0)
@@ -79,15 +95,37 @@ class PerceptionNode(Node):
         self._goals += 1
         self._goal_latent.publish(latent)
 
-    def _encode(self, msg: Image) -> Image:
-        """The latent message of a picture, with the picture's own header.
+    def _on_joint_state(self, msg: JointState) -> None:
+        assert self._joints is not None
+        try:
+            reading = read_joint_state(msg, self._model.manifest.joints)
+        except JointError as error:
+            self.get_logger().error(f"refused a joint state: {error}", throttle_duration_sec=1.0)
+            return
+        self._joints.add(reading.stamp_ns, reading.position)
+
+    def _joints_at(self, frame: Image) -> F32 | None:
+        """Joint positions ``(1, J)`` when ``frame`` was taken, NaN where nobody said, None for a model that does not ask."""
+        if self._joints is None:
+            return None
+        # What came while the last picture was encoded still waits, and the executor hands over one message between two pictures.
+        waiting = self._joint_states.handle
+        with waiting:
+            while (taken := waiting.take_message(JointState, False)) is not None:
+                self._on_joint_state(taken[0])
+        position = self._joints.at(stamp_ns(frame.header.stamp))
+        self._without_joints += bool(np.isnan(position).any())
+        return position[None]
+
+    def _encode(self, msg: Image, joints: F32 | None) -> Image:
+        """The latent message of a picture, with the picture's own header; ``joints (1, J)`` rad.
 
         Raises:
             ImageError: the picture is malformed or not of the model's size, or the model makes nothing finite of it.
         """
         pixels = self._pixels(msg)
         started = time.perf_counter()
-        latent = self._model.encode(pixels[None])[0]
+        latent = self._model.encode(pixels[None], joints)[0]
         self._encode_ms.add((time.perf_counter() - started) * 1e3)
         return latent_to_image(latent, msg.header)
 
@@ -117,13 +155,21 @@ class PerceptionNode(Node):
             "encode_ms_p50": self._encode_ms.p50,
             "encode_ms_p99": self._encode_ms.p99,
         }
+        if self._joints is not None:
+            values["frames_without_joints"] = self._without_joints
+        without_joints = self._without_joints - self._without_joints_before
+        self._without_joints_before = self._without_joints
         silence_s = time.monotonic() - self._heard_s
         if silence_s > _SILENCE_S:
             message = f"no picture on {self._frames.topic_name} for {silence_s:.0f} s: nothing is planned, the arm holds"
             self.get_logger().error(message, throttle_duration_sec=5.0)
             return [status("perception_node", message, values, ERROR)]
-        message = f"refused {refused} pictures in the last second" if refused else "encoding"
-        return [status("perception_node", message, values, WARN if refused else OK)]
+        if refused:
+            return [status("perception_node", f"refused {refused} pictures in the last second", values, WARN)]
+        if without_joints:
+            message = f"no joint states at the time of {without_joints} pictures in the last second: the model was told that they are unknown"
+            return [status("perception_node", message, values, WARN)]
+        return [status("perception_node", "encoding", values, OK)]
 
 
 def main() -> int:

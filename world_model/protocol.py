@@ -28,6 +28,14 @@ class Context:
             actions=np.concatenate([self.actions[:, 1:], actions[:, None]], axis=1),
         )
 
+    def after(self, actions: F32, latents: F32) -> Context:
+        """The context H steps later, after ``actions (N, H, A)`` led through ``latents (N, H, D)``."""
+        length = self.latents.shape[1]
+        return Context(
+            latents=np.concatenate([self.latents, latents], axis=1)[:, -length:],
+            actions=np.concatenate([self.actions, actions], axis=1)[:, actions.shape[1] :],
+        )
+
     def repeated(self, count: int) -> Context:
         """The same context for ``count`` candidates; ``self`` must hold one."""
         return Context(np.repeat(self.latents, count, axis=0), np.repeat(self.actions, count, axis=0))
@@ -81,8 +89,11 @@ class WorldModel(Protocol):
     latent_dim: int
     action_dim: int
 
-    def encode(self, frames: NDArray[np.uint8]) -> F32:
-        """Latents ``(B, D)`` of frames ``(B, h, w, 3) uint8`` RGB in the model's own picture size."""
+    def encode(self, frames: NDArray[np.uint8], joints: F32 | None = None) -> F32:
+        """Latents ``(B, D)`` of frames ``(B, h, w, 3) uint8`` RGB in the model's own picture size.
+
+        A model with proprioception also looks at the joint positions ``(B, J)`` rad at each frame; rows with NaN, and None, mean unknown.
+        """
         ...
 
     def rollout(self, context: Context, actions: F32) -> F32:
@@ -103,6 +114,19 @@ class Actor(Protocol):
 
     def propose(self, latents: F32, goal: F32, steps_left: NDArray[np.floating]) -> ActionMixture:
         """Action distributions for ``latents (N, D)``, one ``goal (D,)`` and ``steps_left (N,)``."""
+        ...
+
+
+class SafetyHead(Protocol):
+    """A learned guardrail: how far a scene is from what is forbidden."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        ...
+
+    def margins(self, latents: F32) -> F32:
+        """Margins ``(N,)`` of ``latents (N, D)`` in the head's own unit; at least 0 is safe."""
         ...
 
 

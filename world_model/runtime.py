@@ -57,8 +57,9 @@ class OnnxModel:
             raise BundleError(f"{file} cannot be run: {' '.join(str(error).split())}") from error
 
     def _check(self, folder: Path) -> None:
+        joints = {"joints": (self.manifest.proprioception,)} if self.manifest.proprioception else {}
         expected: dict[str, tuple[Any, dict[str, tuple[int, ...]]]] = {
-            "encoder": (self._encoder, {"frames": self.manifest.frame, "latents": (self.latent_dim,)}),
+            "encoder": (self._encoder, {"frames": self.manifest.frame, "latents": (self.latent_dim,)} | joints),
             "rollout": (
                 self._rollout,
                 {
@@ -80,23 +81,36 @@ class OnnxModel:
                 if key not in found or found[key][-len(tail) :] != tuple(tail):
                     raise BundleError(f"{folder}/{name}.onnx: '{key}' has shape {found.get(key)}, the manifest says (*, {', '.join(map(str, tail))})")
 
-    def encode(self, frames: NDArray[np.uint8]) -> F32:
-        """Latents ``(B, D)`` of frames ``(B, h, w, 3) uint8``.
+    def encode(self, frames: NDArray[np.uint8], joints: F32 | None = None) -> F32:
+        """Latents ``(B, D)`` of frames ``(B, h, w, 3) uint8`` and joint positions ``(B, J)`` rad, in the order of ``manifest.joints``.
+
+        Rows with NaN, and None, mean that the joints are unknown. A model without proprioception ignores them.
 
         Raises:
-            ValueError: the frames have another shape or type than the bundle's.
+            ValueError: the frames have another shape or type than the bundle's, or there are not as many rows of joints, or not as many joints.
         """
         if frames.dtype != np.uint8 or frames.shape[1:] != self.manifest.frame:
             height, width, channels = self.manifest.frame
             raise ValueError(f"the model takes {width} x {height} x {channels} uint8 pictures, not {frames.shape[1:]} {frames.dtype}")
-        result: F32 = self._encoder.run(None, {"frames": frames})[0]
+        feed: dict[str, NDArray[Any]] = {"frames": frames}
+        if self.manifest.proprioception:
+            shape = (len(frames), self.manifest.proprioception)
+            feed["joints"] = np.full(shape, np.nan, np.float32) if joints is None else joints.astype(np.float32, copy=False)
+            if feed["joints"].shape != shape:
+                raise ValueError(f"the model takes joints of shape {shape} with these pictures, not {feed['joints'].shape}")
+        result: F32 = self._encoder.run(None, feed)[0]
         return result
 
     def rollout(self, context: Context, actions: F32) -> F32:
         """Imagined latents ``(N, H, D)`` after each of ``actions (N, H, A)``."""
-        feed = {"latents": context.latents, "past_actions": context.actions, "actions": actions}
-        result: F32 = self._rollout.run(None, feed)[0]
-        return result
+        most = self.manifest.horizon or actions.shape[1]
+        passes: list[F32] = []
+        for begin in range(0, actions.shape[1], most):
+            now = actions[:, begin : begin + most]
+            if passes:
+                context = context.after(actions[:, begin - most : begin], passes[-1])
+            passes.append(self._rollout.run(None, {"latents": context.latents, "past_actions": context.actions, "actions": now})[0])
+        return passes[0] if len(passes) == 1 else np.concatenate(passes, axis=1)
 
     def distance(self, latents: F32, goal: F32) -> F32:
         """Temporal distance in steps ``(N,)`` from ``latents (N, D)`` to ``goal (D,)``."""

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from world_model.protocol import F32
+
 # Points checked on each straight step: 4 cm steps are checked every 5 mm.
 _SAMPLES = 8
 
@@ -21,6 +23,19 @@ class Guardrail(Protocol):
 
     def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
         """Margin in m, ``(...)``, at points ``(..., 3)`` in m in the base frame."""
+        ...
+
+
+class LatentGuardrail(Protocol):
+    """A margin on imagined scenes, for what a tool path does not say: where the block goes, for example."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        ...
+
+    def margins(self, latents: F32) -> NDArray[np.float64]:
+        """Margin ``(...)`` of ``latents (..., D)``, in the guardrail's own unit."""
         ...
 
 

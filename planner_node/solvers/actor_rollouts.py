@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from arm_model import ToolStep
+from planner_node.action import ActionMeaning
 from planner_node.guardrails.guardrail import sampled
 from planner_node.guardrails.zone import ZoneGuardrail
 from planner_node.objective import Objective
@@ -24,8 +24,8 @@ _BEYOND_M = 1e-3
 class ActorRolloutsConfig:
     """``samples`` first actions drawn from the actor besides its mode, imagined at most ``horizon`` steps ahead.
 
-    With zones, ``directions`` candidates more hold a random direction for 1 to ``held`` steps before the actor takes over, and the actor's mode is
-    only given up for a candidate that is better by ``override`` (in cost, that is steps).
+    With zones or learned guardrails, ``directions`` candidates more hold a random direction for 1 to ``held`` steps before the actor takes over, and
+    the actor's mode is only given up for a candidate that is better by ``override`` (in cost, that is steps).
     """
 
     samples: int = 23
@@ -41,24 +41,25 @@ class ActorRollouts:
     def __init__(
         self,
         model: PlanningModel,
-        tool_step: ToolStep,
+        meaning: ActionMeaning,
         objective: Objective,
         zones: Sequence[ZoneGuardrail],
         config: ActorRolloutsConfig,
         rng: np.random.Generator,
     ) -> None:
         self._model = model
-        self._tool_step = tool_step
+        self._meaning = meaning
         self._objective = objective
         self._zones = zones
+        self._fenced = bool(zones) or bool(objective.latent_guardrails)
         self._config = config
         self._rng = rng
 
     def plan(self, problem: Problem, deadline: Deadline) -> Plan:
         """Imagine all candidates step by step; at the deadline they are judged as far as they have got."""
         config = self._config
-        directions = config.directions if self._zones else 0
-        keep_previous = problem.previous is not None and len(problem.previous) > 0 and bool(self._zones)
+        directions = config.directions if self._fenced else 0
+        keep_previous = problem.previous is not None and len(problem.previous) > 0 and self._fenced
         count = 1 + config.samples + directions + int(keep_previous)
         horizon = max(1, min(config.horizon, int(np.ceil(problem.steps_left))))
         forced = self._forced(problem, count, directions, keep_previous, horizon)
@@ -80,20 +81,20 @@ class ActorRollouts:
             context = context.extended(action, imagined)
             actions.append(action)
             latents.append(imagined)
-            points.append(self._tool_step.advance(points[-1], action))
+            points.append(self._meaning.advance(points[-1], action))
             if deadline.passed():
                 break
         candidates = Candidates(np.stack(actions, axis=1), np.stack(latents, axis=1), np.stack(points, axis=1))
         scores = self._objective.score(problem, candidates)
         best = int(scores.ranking()[0])
-        threshold = config.override if self._zones else 0.0
+        threshold = config.override if self._fenced else 0.0
         if scores.margin[0] >= 0 and scores.cost[0] - scores.cost[best] <= threshold:
             best = 0
         return chosen(candidates, scores, best, count, len(actions), deadline)
 
     def _forced(self, problem: Problem, count: int, directions: int, keep_previous: bool, horizon: int) -> F32:
         """Actions that some candidates must begin with: ``(N, horizon, A)``, NaN where the actor is free."""
-        config, dim = self._config, self._tool_step.action_dim
+        config, dim = self._config, self._meaning.action_dim
         forced = np.full((count, horizon, dim), np.nan, dtype=np.float32)
         if directions:
             way = self._rng.standard_normal((directions, dim))
@@ -130,16 +131,16 @@ class ActorRollouts:
 
     def _slid(self, zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32) -> F32:
         """Actions towards the nearest safe point of where they lead."""
-        ends = self._tool_step.advance(points, actions)
+        ends = self._meaning.advance(points, actions)
         for _ in range(_PROJECTIONS):
             lacking = -zone.margins(ends)
             ends[:, :2] += np.where(lacking > 0, lacking + _BEYOND_M, 0.0)[:, None] * zone.zone.normal(ends)
         slid = actions.copy()
-        slid[:, :2] = self._tool_step.between(points, ends)[:, :2]
+        slid[:, :2] = self._meaning.between(points, ends)[:, :2]
         return slid
 
     def _safe(self, zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32) -> NDArray[np.bool_]:
-        ends = self._tool_step.advance(points, actions)
+        ends = self._meaning.advance(points, actions)
         path = sampled(np.stack([points, ends], axis=1))
         here = np.minimum(zone.margins(points), 0.0)
         return np.asarray((zone.margins(path) >= here[:, None] - 1e-9).all(1), dtype=np.bool_)

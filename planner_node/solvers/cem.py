@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arm_model import ToolStep
+from planner_node.action import ActionMeaning
 from planner_node.objective import Objective
 from planner_node.plan import Plan, Problem
 from planner_node.solvers.solver import Deadline, chosen, imagine
@@ -32,31 +32,31 @@ class CemConfig:
 class Cem:
     """Keeps nothing between calls but its generator: a warm start comes with the problem."""
 
-    def __init__(self, model: WorldModel, tool_step: ToolStep, objective: Objective, config: CemConfig, rng: np.random.Generator) -> None:
+    def __init__(self, model: WorldModel, meaning: ActionMeaning, objective: Objective, config: CemConfig, rng: np.random.Generator) -> None:
         if not 1 <= config.elites < config.samples or min(config.iterations, config.horizon) < 1:
             raise ValueError(f"CEM needs 1 <= elites < samples, and at least one iteration and step, not {config}")
         self._model = model
-        self._tool_step = tool_step
+        self._meaning = meaning
         self._objective = objective
         self._config = config
         self._rng = rng
 
     def plan(self, problem: Problem, deadline: Deadline) -> Plan:
         """Draw, imagine, judge, narrow; the elites stay among the candidates, so the best one is never lost."""
-        config, dim = self._config, self._tool_step.action_dim
+        config, dim = self._config, self._meaning.action_dim
         horizon = max(1, min(config.horizon, int(np.ceil(problem.steps_left))))
         mean = self._warm(problem, horizon)
         std = np.full((horizon, dim), config.std, dtype=np.float32)
         drawn = self._drawn(mean, std, config.samples)
         drawn[1] = 0.0
-        candidates = imagine(problem, self._model, self._tool_step, drawn)
+        candidates = imagine(problem, self._model, self._meaning, drawn)
         scores = self._objective.score(problem, candidates)
         imagined, iterations = config.samples, 1
         while iterations < config.iterations and not deadline.passed():
             elites = scores.ranking()[: config.elites]
             candidates, scores = candidates.taken(elites), scores.taken(elites)
             mean, std = candidates.actions.mean(0), 0.9 * candidates.actions.std(0) + config.least_std
-            fresh = imagine(problem, self._model, self._tool_step, self._drawn(mean, std, config.samples - config.elites))
+            fresh = imagine(problem, self._model, self._meaning, self._drawn(mean, std, config.samples - config.elites))
             scores = scores.joined(self._objective.score(problem, fresh))
             candidates = candidates.joined(fresh)
             imagined += config.samples - config.elites
@@ -64,7 +64,7 @@ class Cem:
         return chosen(candidates, scores, int(scores.ranking()[0]), imagined, iterations, deadline)
 
     def _warm(self, problem: Problem, horizon: int) -> F32:
-        mean = np.zeros((horizon, self._tool_step.action_dim), dtype=np.float32)
+        mean = np.zeros((horizon, self._meaning.action_dim), dtype=np.float32)
         if problem.previous is not None and len(problem.previous):
             kept = problem.previous[:horizon]
             mean[: len(kept)] = kept

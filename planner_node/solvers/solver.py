@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from arm_model import ToolStep
+from planner_node.action import ActionMeaning
 from planner_node.plan import Candidates, Plan, Problem, Scores
 from world_model.protocol import F32, WorldModel
 
@@ -47,18 +47,18 @@ class Solver(Protocol):
         ...
 
 
-def commanded_points(problem: Problem, tool_step: ToolStep, actions: F32) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Commanded tool points ``(N, H+1, 3)``: now, and after each of ``actions (N, H, A)``."""
-    points = [np.broadcast_to(problem.tool, (len(actions), 3))]
+def commanded_points(problem: Problem, meaning: ActionMeaning, actions: F32) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Commanded points ``(N, H+1, P)``: now, and after each of ``actions (N, H, A)``."""
+    points = [np.broadcast_to(problem.tool, (len(actions), *problem.tool.shape))]
     for step in range(actions.shape[1]):
-        points.append(tool_step.advance(points[-1], actions[:, step]))
+        points.append(meaning.advance(points[-1], actions[:, step]))
     return np.stack(points, axis=1)
 
 
-def imagine(problem: Problem, model: WorldModel, tool_step: ToolStep, actions: F32) -> Candidates:
+def imagine(problem: Problem, model: WorldModel, meaning: ActionMeaning, actions: F32) -> Candidates:
     """Candidates from ``actions (N, H, A)``, imagined in one rollout."""
     latents = model.rollout(problem.context.repeated(len(actions)), actions)
-    return Candidates(actions, latents, commanded_points(problem, tool_step, actions))
+    return Candidates(actions, latents, commanded_points(problem, meaning, actions))
 
 
 def chosen(candidates: Candidates, scores: Scores, index: int, imagined: int, iterations: int, deadline: Deadline) -> Plan:

@@ -29,8 +29,8 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     """One arm, one camera, one goal picture.
 
     Observation: ``image`` and ``goal`` ``(h, w, 3) uint8`` RGB, ``tool (3,) float32``: the commanded tool point in m, known on any arm from its own
-    commands. Action: ``(A,) float32`` in [-1, 1], see ``arm_model.ToolStep``. Reward: minus the distance left in m. ``info``: ``distance_m``,
-    ``success``, ``true_tool``, ``true_block``, ``episode``, for evaluation only.
+    commands, and ``joints (J,) float32``: measured positions in rad. Action: ``(A,) float32`` in [-1, 1], see ``arm_model.ToolStep``. Reward: minus
+    the distance left in m. ``info``: ``distance_m``, ``success``, ``true_tool``, ``true_block``, ``episode``, for evaluation only.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
@@ -46,7 +46,8 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.world = ArmWorld(arm, block=task.has_block, gui=gui)
         picture = spaces.Box(0, 255, (task.camera.height, task.camera.width, 3), np.uint8)
         tool = spaces.Box(-_REACH_M, _REACH_M, (3,), np.float32)
-        self.observation_space = spaces.Dict({"image": picture, "goal": picture, "tool": tool})
+        joints = spaces.Box(-2 * np.pi, 2 * np.pi, (len(arm.joints),), np.float32)
+        self.observation_space = spaces.Dict({"image": picture, "goal": picture, "tool": tool, "joints": joints})
         self.action_space = spaces.Box(-1.0, 1.0, (task.tool_step.action_dim,), np.float32)
         self.commanded = np.array(task.tool_step.lower, dtype=np.float64)
         self._q = arm.home.copy()
@@ -142,7 +143,12 @@ class PicturedGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self.render()
 
     def _observe(self) -> Observation:
-        return {"image": self.render(), "goal": self._goal.copy(), "tool": self.commanded.astype(np.float32)}
+        return {
+            "image": self.render(),
+            "goal": self._goal.copy(),
+            "tool": self.commanded.astype(np.float32),
+            "joints": self.world.joints()[0].astype(np.float32),
+        }
 
     def _info(self) -> dict[str, Any]:
         assert self.episode is not None

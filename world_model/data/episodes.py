@@ -1,117 +1,115 @@
-"""The on-disk episode format.
-
-``DIR/dataset.json`` describes the set (task, meaning of an action, picture size, policy, seed). Each ``DIR/shard-00000/`` holds E episodes of
-T actions:
-
-- ``frames.npy (E, T+1, h, w, 3) uint8`` RGB, what the camera saw before each action and after the last,
-- ``actions.npy (E, T, A) float32`` in [-1, 1],
-- ``state.npy (E, T+1, 6) float32`` true tool x y z and block x y yaw: for probes and evaluation, never for training the model.
-
-A shard is written beside its place and renamed into it, so that a killed collector leaves whole shards only.
-"""
+"""Episodes read from disk: what is small from memory, frames from memory-mapped shards."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
-_ARRAYS = ("frames", "actions", "state")
+from world_model.data.description import DatasetError, action_components, check_same_kind, read_description
+from world_model.data.shards import Shard, open_shard
+
+# Every mapped file is an open one, and a process may have 1,024 of them.
+_MAPPED_SHARDS = 256
 
 
-class DatasetError(ValueError):
-    """A data set that is missing, incomplete or of another kind than asked for."""
+class EpisodeReader:
+    """Episodes of one length from any number of shards, in their order.
 
+    Attributes: ``episodes`` (E), ``steps`` (T), ``action_dim`` (A), ``frame`` ``(h, w, 3)``.
+    """
 
-def write_description(directory: Path, description: dict[str, Any]) -> None:
-    """Write ``dataset.json`` with the schema version."""
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f".dataset.json.{os.getpid()}"
-    partial.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **description}, indent=2) + "\n")
-    partial.replace(directory / "dataset.json")
+    def __init__(self, name: str, shards: Sequence[Shard]) -> None:
+        kinds = {(shard.shape[1:], shard.actions.shape[2]) for shard in shards}
+        if len(kinds) != 1:
+            raise DatasetError(f"{name}: shards differ in shape: frames and action dimensions {sorted(map(str, kinds))}")
+        self.shards = tuple(shards)
+        _, self.steps, self.action_dim = shards[0].actions.shape
+        self.frame = (shards[0].shape[2], shards[0].shape[3], 3)
+        self._begins = np.cumsum([0, *(shard.shape[0] for shard in shards)])
+        self.episodes = int(self._begins[-1])
+        self._mapped = lru_cache(_MAPPED_SHARDS)(lambda index: self.shards[index].map_frames())
 
-
-class ShardWriter:
-    """Writes one shard, whole or not at all."""
-
-    def __init__(self, directory: Path, index: int) -> None:
-        self.path = directory / f"shard-{index:05d}"
-
-    def write(self, frames: NDArray[np.uint8], actions: NDArray[np.float32], state: NDArray[np.float32]) -> None:
-        """Write the three arrays of the format.
+    def windows(self, episodes: NDArray[np.integer], begins: NDArray[np.integer], length: int) -> NDArray[np.uint8]:
+        """``length`` frames from frame ``begins (B,)`` of ``episodes (B,)`` on: ``(B, length, h, w, 3)``, copied, one stretch of memory each.
 
         Raises:
-            DatasetError: shapes disagree or an action is not finite.
+            IndexError: an episode does not exist, or a window leaves its episode.
         """
-        if not (len(frames) == len(actions) == len(state) and frames.shape[1] == state.shape[1] == actions.shape[1] + 1):
-            raise DatasetError(f"{self.path.name}: frames {frames.shape}, actions {actions.shape} and state {state.shape} disagree")
-        if not np.all(np.isfinite(actions)):
-            raise DatasetError(f"{self.path.name}: an action is not finite")
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        # A writer that was killed may have had this process id: in containers they repeat.
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            for name, array in {"frames": frames, "actions": actions, "state": state}.items():
-                np.save(partial / f"{name}.npy", np.asarray(array), allow_pickle=False)
-            partial.rename(self.path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        episodes, begins = np.asarray(episodes), np.asarray(begins)
+        if len(episodes) and not (episodes.min() >= 0 and episodes.max() < self.episodes):
+            raise IndexError(f"episodes 0 to {self.episodes - 1} exist, not {episodes.min()} to {episodes.max()}")
+        if len(begins) and not (begins.min() >= 0 and begins.max() + length <= self.steps + 1):
+            raise IndexError(f"an episode has {self.steps + 1} frames; windows of {length} cannot begin at {begins.min()} to {begins.max()}")
+        shards = np.searchsorted(self._begins, episodes, side="right") - 1
+        rows = episodes - self._begins[shards]
+        out = np.empty((len(episodes), length, *self.frame), np.uint8)
+        for target, shard, row, begin in zip(out, shards.tolist(), rows.tolist(), begins.tolist(), strict=True):
+            target[...] = self._mapped(shard)[row, begin : begin + length]
+        return out
+
+    def frames(self) -> NDArray[np.uint8]:
+        """All frames ``(E, T+1, h, w, 3) uint8``, read into memory."""
+        return np.concatenate([shard.map_frames() for shard in self.shards])
+
+    def actions(self) -> NDArray[np.float32]:
+        """All actions ``(E, T, A) float32`` in [-1, 1]."""
+        return np.concatenate([shard.actions for shard in self.shards])
+
+    def state(self) -> NDArray[np.float32] | None:
+        """Ground truth ``(E, T+1, S) float32``, for probes and evaluation; None unless every shard has it."""
+        return _all([shard.state for shard in self.shards])
+
+    def joints(self) -> NDArray[np.float32] | None:
+        """Joint positions ``(E, T+1, J) float32, rad``; None unless every shard has them."""
+        return _all([shard.joints for shard in self.shards])
 
 
-class EpisodeDataset:
-    """A data set opened for reading, memory-mapped.
+class EpisodeDataset(EpisodeReader):
+    """A data set opened for reading. Attributes besides: ``directory``, and ``description``, the content of ``dataset.json``.
 
-    Attributes: ``description`` (the content of ``dataset.json``), ``episodes``, ``steps`` (T), ``action_dim`` (A).
+    Raises:
+        DatasetError: it is missing, damaged, of an unknown version, or its arrays are not what its description says; the message names the file.
     """
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
-        file = self.directory / "dataset.json"
-        if not file.is_file():
-            raise DatasetError(f"{self.directory} holds no dataset.json; `latent-mpc collect` writes one")
-        try:
-            self.description: dict[str, Any] = dict(json.loads(file.read_text()))
-        except (TypeError, ValueError) as error:
-            raise DatasetError(f"{file} is not a JSON object: {error}") from error
-        if self.description.get("schema_version") != SCHEMA_VERSION:
-            raise DatasetError(f"{file}: schema version {self.description.get('schema_version')}, this software reads {SCHEMA_VERSION}")
-        shards = sorted(self.directory.glob("shard-*"))
-        if not shards:
+        self.description: dict[str, Any] = read_description(self.directory)
+        paths = sorted(self.directory.glob("shard-*"))
+        if not paths:
             raise DatasetError(f"{self.directory} holds no shards")
-        self._shards = [{name: self._open(shard / f"{name}.npy") for name in _ARRAYS} for shard in shards]
-        for shard, content in zip(shards, self._shards, strict=True):
-            frames, actions, state = (content[name].shape for name in _ARRAYS)
-            if not (frames[0] == actions[0] == state[0] and frames[1] == state[1] == actions[1] + 1):
-                raise DatasetError(f"{shard}: frames {frames}, actions {actions} and state {state} disagree; delete this shard and collect it again")
-        shapes = {tuple(array.shape[1:] for array in shard.values()) for shard in self._shards}
-        if len(shapes) != 1:
-            raise DatasetError(f"{self.directory}: shards differ in shape: {sorted(map(str, shapes))}")
-        self.episodes = sum(len(shard["actions"]) for shard in self._shards)
-        self.steps, self.action_dim = self._shards[0]["actions"].shape[1:]
+        super().__init__(str(self.directory), [open_shard(path) for path in paths])
+        self._check_description()
 
-    @staticmethod
-    def _open(file: Path) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-            return array
-        except (OSError, EOFError, ValueError) as error:
-            raise DatasetError(f"{file}: cannot be read ({error}); delete this shard and collect it again") from error
+    def _check_description(self) -> None:
+        said = self.description
+        if "frame" in said and list(said["frame"]) != list(self.frame):
+            raise DatasetError(f"{self.directory}: dataset.json says frames of {said['frame']}, the shards hold {list(self.frame)}")
+        if "steps" in said and said["steps"] != self.steps:
+            raise DatasetError(f"{self.directory}: dataset.json says episodes of {said['steps']} steps, the shards hold {self.steps}")
+        if said.get("action_space") and action_components(said) != self.action_dim:
+            raise DatasetError(f"{self.directory}: dataset.json says {action_components(said)} action components, the shards hold {self.action_dim}")
 
-    def frames(self) -> NDArray[np.uint8]:
-        """All frames ``(E, T+1, h, w, 3) uint8``, read into memory."""
-        return np.concatenate([shard["frames"] for shard in self._shards])
 
-    def actions(self) -> NDArray[np.float32]:
-        """All actions ``(E, T, A) float32``."""
-        return np.concatenate([shard["actions"] for shard in self._shards])
+def join(sets: Sequence[EpisodeDataset]) -> EpisodeReader:
+    """Data sets of one kind, one after another.
 
-    def state(self) -> NDArray[np.float32]:
-        """Ground truth ``(E, T+1, 6) float32``, for probes and evaluation."""
-        return np.concatenate([shard["state"] for shard in self._shards])
+    Raises:
+        DatasetError: two of them differ in the meaning of an action, in picture size or in length.
+    """
+    first = sets[0]
+    for other in sets[1:]:
+        check_same_kind(str(other.directory), other.description, str(first.directory), first.description)
+        if other.steps != first.steps:
+            raise DatasetError(f"{other.directory} and {first.directory} differ in steps: they cannot be trained on together")
+    return EpisodeReader(", ".join(str(s.directory) for s in sets), [shard for s in sets for shard in s.shards])
+
+
+def _all(arrays: list[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    present = [array for array in arrays if array is not None]
+    widths = {array.shape[-1] for array in present}
+    return np.concatenate(present) if len(present) == len(arrays) and len(widths) == 1 else None

@@ -1,1 +1,1 @@
-"""Encoders: a picture becomes a latent vector. One protocol; `registry.build_encoder` is the one place to add another."""
+"""Encoders: a picture becomes one token or many. One base class; `registry.build_encoder` is the one place to add another."""

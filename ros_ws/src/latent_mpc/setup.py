@@ -22,6 +22,11 @@ PACKAGES = {
         "world_model",
         "world_model.data",
         "world_model.encoders",
+        "world_model.heads",
+        "world_model.objectives",
+        "world_model.predictors",
+        "world_model.pretraining",
+        "world_model.training",
     )
 }
 NODES = {

@@ -6,7 +6,6 @@ Exit status 0 is success, 1 a task that failed, 2 bad input with one line on std
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from latent_mpc.commands_collect import ENVIRONMENT, collect
+from latent_mpc.commands_exploration import compare_exploration
+from latent_mpc.commands_head import head
+from latent_mpc.commands_objectives import compare_objectives, pretrain
 from latent_mpc.commands_robustness import robustness
+from latent_mpc.commands_surprise import surprise
+from latent_mpc.commands_training import bench_training
 from latent_mpc.json_file import write_json
 from latent_mpc.progress import progress, stage_progress
 
@@ -29,6 +34,11 @@ app = typer.Typer(
 )
 
 app.command()(robustness)
+app.command()(pretrain)
+app.command()(surprise)
+app.add_typer(head)
+app.command("compare-objectives")(compare_objectives)
+app.command()(compare_exploration)
 
 # typer reads these at run time, where Python 3.10 cannot look into `X | None` of a string.
 JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")]  # noqa: UP045
@@ -62,23 +72,7 @@ def demo(
         raise typer.Exit(FAILED_STATUS)
 
 
-@app.command()
-def collect(
-    task: Annotated[str, typer.Option(help="reach, push or push-far.")],
-    out: Annotated[Path, typer.Option(help="Folder of the data set; shards that it holds already are kept.")],
-    steps: Annotated[int, typer.Option(help="Actions to record; rounded up to whole shards of 1000.")] = 100_000,
-    workers: Annotated[int, typer.Option(help="Processes; the data do not depend on their number.")] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of the collection.")] = 0,
-    take_over: Annotated[Optional[Path], typer.Option(help="Bundle whose actor begins each episode before the script takes over.")] = None,  # noqa: UP045
-    randomise: Annotated[float, typer.Option(help="Share of episodes with camera, light, colours and a distractor drawn anew.")] = 0.0,
-) -> None:
-    """Collect simulated episodes."""
-    from latent_mpc.collect import EPISODE_STEPS, EPISODES_PER_SHARD, Collection
-    from latent_mpc.collect import collect as run_collection
-
-    shards = math.ceil(_positive("steps", steps) / (EPISODE_STEPS * EPISODES_PER_SHARD))
-    with progress("collecting") as report:
-        run_collection(Collection(task, shards, seed, out, take_over, randomised=randomise), _positive("workers", workers), report)
+app.command()(collect)
 
 
 @app.command()
@@ -90,14 +84,23 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Finished run whose encoder and predictor are kept."),
     ] = None,
+    looks: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The first data set collected again with --randomise: the encoder learns to see the same in both."),
+    ] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Seed of the training, in the place of the configuration's.")] = None,  # noqa: UP045
 ) -> None:
     """Train a world model, its critic and its actor."""
+    from dataclasses import replace
+
     from world_model.config import read_config
     from world_model.training import train as run_training
 
     settings = read_config(config)
+    if seed is not None:
+        settings = replace(settings, seed=seed)
     with stage_progress() as report:
-        probes = run_training(settings, data, out, report, world_model)
+        probes = run_training(settings, data, out, report, world_model, looks)
     typer.echo(", ".join(f"{name} {value:.2f}" for name, value in probes.items()))
 
 
@@ -122,7 +125,7 @@ def export(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Option(help="Model bundle.")],
-    task: Annotated[str, typer.Option(help="reach, push, push-far, push-further, push-around; wall or push-wall.")],
+    task: Annotated[Optional[str], typer.Option(help="reach, push, push-far, push-further, push-around; wall or push-wall.")] = None,  # noqa: UP045
     episodes: Annotated[int, typer.Option(help="Episodes for each seed.")] = 100,
     seed: Annotated[Optional[list[int]], typer.Option(help="Evaluation seed; may be given several times.")] = None,  # noqa: UP045
     policy: Annotated[Optional[list[str]], typer.Option(help="planner, actor, cem, random, oracle; the first is compared with the others.")] = None,  # noqa: UP045
@@ -130,34 +133,63 @@ def evaluate(
     workers: Annotated[int, typer.Option(help="Processes; results do not depend on their number.")] = 2,
     look: Annotated[Optional[list[str]], typer.Option(help="What looks different: camera, light, colours, distractor; may be repeated.")] = None,  # noqa: UP045
     arm_in_goal: Annotated[bool, typer.Option(help="Whether the goal picture shows the arm.")] = True,
+    guardrail_head: Annotated[Optional[list[Path]], typer.Option(help="Folder of a guardrail head for the search; may be repeated.")] = None,  # noqa: UP045
     outcomes: Annotated[Path, typer.Option(help="Every episode's outcome, as JSON lines.")] = Path("runs/evaluation/outcomes.jsonl"),
     record: Annotated[bool, typer.Option("--record", help="Write the table into the bundle's manifest.")] = False,
+    env: Annotated[Optional[str], typer.Option(help="A Gymnasium environment instead of a task.", rich_help_panel=ENVIRONMENT)] = None,  # noqa: UP045
+    goal: Annotated[
+        str,
+        typer.Option(
+            help="ahead: what the collecting policy leads to; reset: another start; module:callable: a policy.", rich_help_panel=ENVIRONMENT
+        ),
+    ] = "ahead",
+    goal_steps: Annotated[int, typer.Option(help="How many steps ahead the goal is.", rich_help_panel=ENVIRONMENT)] = 15,
+    steps: Annotated[Optional[int], typer.Option(help="Steps allowed; twice --goal-steps by default.", rich_help_panel=ENVIRONMENT)] = None,  # noqa: UP045
+    judge: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="module:Class that says what success is; see docs/data.md.", rich_help_panel=ENVIRONMENT),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Play episodes without ROS, with the random policy and the oracle beside the planner."""
-    from latent_mpc.evaluate import Evaluation, table
-    from latent_mpc.evaluate import evaluate as run_evaluation
     from world_model.bundle import record_evaluation
 
-    names = tuple(policy or ("planner", "actor", "cem", "random", "oracle"))
-    asked = Evaluation(
-        model,
-        task,
-        _positive("episodes", episodes),
-        tuple(seed or [0]),
-        names,
-        manifest,
-        _positive("workers", workers),
-        look=tuple(look or ()),
-        arm_in_goal=arm_in_goal,
-    )
+    seeds = tuple(seed or [0])
     with progress("episodes") as report:
-        result = run_evaluation(asked, outcomes, report)
+        if env is not None and task is None:
+            from latent_mpc.environment_evaluate import POLICIES, EnvironmentEvaluation, evaluate_environment
+            from latent_mpc.environment_evaluate import table as environment_table
+
+            names = tuple(policy or POLICIES)
+            played = EnvironmentEvaluation(model, env, episodes, seeds, names, goal, goal_steps, steps, judge, workers)
+            result = evaluate_environment(played, outcomes, report)
+            text = environment_table(result)
+        elif task is not None and env is None:
+            from latent_mpc.evaluate import Evaluation, table
+            from latent_mpc.evaluate import evaluate as run_evaluation
+
+            names = tuple(policy or ("planner", "actor", "cem", "random", "oracle"))
+            asked = Evaluation(
+                model,
+                task,
+                _positive("episodes", episodes),
+                seeds,
+                names,
+                manifest,
+                _positive("workers", workers),
+                look=tuple(look or ()),
+                arm_in_goal=arm_in_goal,
+                guardrail_heads=tuple(guardrail_head or ()),
+            )
+            result = run_evaluation(asked, outcomes, report)
+            text = table(result)
+        else:
+            raise ValueError("say what to play: either --task or --env")
     if json is not None:
         write_json(json, result)
     if record:
         record_evaluation(model, result)
-    typer.echo(table(result))
+    typer.echo(text)
 
 
 @app.command()
@@ -176,6 +208,9 @@ def bench(
     if json is not None:
         write_json(json, result)
     typer.echo(table(result))
+
+
+app.command("bench-training")(bench_training)
 
 
 @app.command("check-bag")

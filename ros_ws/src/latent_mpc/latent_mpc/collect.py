@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latent_mpc.shard_collection import collect_shards
 from sim.appearance import NOMINAL, Appearance, draw_appearance
-from sim.exploration import exploration_for
+from sim.exploration import ExplorationMix, exploration_for
 from sim.tasks import PicturedGoalEnv, make_env, task_named
 from sim.tasks.task import State
 from world_model.bundle import bundle_sha256, read_manifest
-from world_model.data import DatasetError, EpisodeDataset, ShardWriter, write_description
 from world_model.protocol import PlanningModel
 from world_model.runtime import OnnxModel
 
-EPISODE_STEPS = 40
-EPISODES_PER_SHARD = 25
 _ACTOR_STEPS = (8, 29)
 _MODE_SHARE = 0.6
 # Beyond what robustness is evaluated at, so that the edge is inside.
 _STRONGEST_APPEARANCE = 1.2
 _APPEARANCE_STREAM = 1
 
-Recorded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
+
+class _Recording:
+    """An episode as it grows: what is seen, true and measured before each action and after the last."""
+
+    def __init__(self, env: PicturedGoalEnv) -> None:
+        self._env = env
+        self._actions: list[NDArray[np.float32]] = []
+        self.frames: list[NDArray[np.uint8]] = []
+        self.states: list[State] = []
+        self._joints: list[NDArray[np.float64]] = []
+        self._look()
+
+    def move(self, action: NDArray[np.float32]) -> None:
+        """Carry out ``action (A,)`` and look."""
+        self._env.move(action)
+        self._actions.append(action)
+        self._look()
+
+    def arrays(self) -> Recorded:
+        """What was recorded, as the format wants it."""
+        state = np.stack([flat_state(state) for state in self.states])
+        return Recorded(np.stack(self.frames), np.stack(self._actions), state, np.stack(self._joints).astype(np.float32))
+
+    def _look(self) -> None:
+        self.frames.append(self._env.render())
+        self.states.append(self._env.state())
+        self._joints.append(self._env.world.joints()[0])
+
+
+class Recorded(NamedTuple):
+    """One episode: ``frames (T+1, h, w, 3) uint8``, ``actions (T, A)``, ``state (T+1, 6)`` and measured ``joints (T+1, J) rad``, all float32."""
+
+    frames: NDArray[np.uint8]
+    actions: NDArray[np.float32]
+    state: NDArray[np.float32]
+    joints: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,9 +79,10 @@ class Collection:
     seed: int
     out: Path
     actor: Path | None = None
-    episodes: int = EPISODES_PER_SHARD
-    steps: int = EPISODE_STEPS
+    episodes: int = 25
+    steps: int = 40
     randomised: float = 0.0
+    mix: ExplorationMix = field(default_factory=ExplorationMix)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.randomised <= 1.0:
@@ -68,18 +100,14 @@ def flat_state(state: State) -> NDArray[np.float32]:
     return np.array([*state.tool, *block], dtype=np.float32)
 
 
-def explore(env: PicturedGoalEnv, rng: np.random.Generator, steps: int) -> Recorded:
-    """One exploring episode: frames ``(T+1, h, w, 3)``, actions ``(T, A)``, state ``(T+1, 6)``."""
-    policy = exploration_for(env.task, rng)
+def explore(env: PicturedGoalEnv, rng: np.random.Generator, steps: int, mix: ExplorationMix) -> Recorded:
+    """One exploring episode."""
+    policy = exploration_for(env.task, rng, mix=mix)
     env.place(*policy.start())
-    frames, actions, states = [env.render()], [], [env.state()]
+    recording = _Recording(env)
     for _ in range(steps):
-        action = policy.act(states[-1], env.commanded)
-        env.move(action)
-        actions.append(action)
-        frames.append(env.render())
-        states.append(env.state())
-    return np.stack(frames), np.stack(actions), np.stack([flat_state(state) for state in states])
+        recording.move(policy.act(recording.states[-1], env.commanded))
+    return recording.arrays()
 
 
 def take_over(env: PicturedGoalEnv, rng: np.random.Generator, model: PlanningModel, steps: int) -> Recorded:
@@ -90,40 +118,35 @@ def take_over(env: PicturedGoalEnv, rng: np.random.Generator, model: PlanningMod
     script = exploration_for(env.task, rng, np.array(env.episode.goal_tool) if block is None else np.array([block.x, block.y]))
     goal = model.encode(observation["goal"][None])[0]
     switch = int(rng.integers(*_ACTOR_STEPS))
-    frames, actions, states = [env.render()], [], [env.state()]
+    recording = _Recording(env)
     for step in range(steps):
         if step < switch:
-            mixture = model.propose(model.encode(frames[-1][None]), goal, np.array([env.task.steps - step], dtype=np.float32))
+            mixture = model.propose(model.encode(recording.frames[-1][None]), goal, np.array([env.task.steps - step], dtype=np.float32))
             action = (mixture.mode() if rng.random() < _MODE_SHARE else mixture.sample(rng))[0]
         else:
-            action = script.act(states[-1], env.commanded)
-        env.move(action)
-        actions.append(action)
-        frames.append(env.render())
-        states.append(env.state())
-    return np.stack(frames), np.stack(actions), np.stack([flat_state(state) for state in states])
+            action = script.act(recording.states[-1], env.commanded)
+        recording.move(action)
+    return recording.arrays()
 
 
-_worker: tuple[PicturedGoalEnv, PlanningModel | None] | None = None
+class TaskCollector:
+    """Makes shards of a simulated task; one simulator for each."""
 
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._env = make_env(collection.task)
+        self._model = None if collection.actor is None else OnnxModel(collection.actor)
 
-def _open_worker(collection: Collection) -> None:
-    global _worker  # one simulator per worker process, opened once
-    _worker = (make_env(collection.task), None if collection.actor is None else OnnxModel(collection.actor))
+    def shard(self, index: int) -> dict[str, NDArray[Any]]:
+        """The arrays of shard ``index``: every episode has a generator of its own, whoever collects it."""
+        episodes = [self._episode(index, number) for number in range(self._collection.episodes)]
+        return dict(zip(Recorded._fields, (np.stack(arrays) for arrays in zip(*episodes, strict=True)), strict=True))
 
-
-def _collect_shard(work: tuple[Collection, int]) -> int:
-    collection, index = work
-    assert _worker is not None
-    env, model = _worker
-    episodes = []
-    for number in range(collection.episodes):
-        rng = np.random.default_rng([collection.seed, index, number])
-        env.appear(collection.appearance(index, number))
-        episodes.append(explore(env, rng, collection.steps) if model is None else take_over(env, rng, model, collection.steps))
-    frames, actions, states = (np.stack(arrays) for arrays in zip(*episodes, strict=True))
-    ShardWriter(collection.out, index).write(frames, actions, states)
-    return index
+    def _episode(self, index: int, number: int) -> Recorded:
+        asked = self._collection
+        rng = np.random.default_rng([asked.seed, index, number])
+        self._env.appear(asked.appearance(index, number))
+        return explore(self._env, rng, asked.steps, asked.mix) if self._model is None else take_over(self._env, rng, self._model, asked.steps)
 
 
 def collect(collection: Collection, workers: int, report: Callable[[int, int], None]) -> None:
@@ -142,24 +165,9 @@ def collect(collection: Collection, workers: int, report: Callable[[int, int], N
         "seed": collection.seed,
         "randomised": collection.randomised,
         "policy": "exploration" if collection.actor is None else "take-over",
+        "mix": asdict(collection.mix) if collection.actor is None else None,
         "actor": None if collection.actor is None else bundle_sha256(read_manifest(collection.actor)),
+        "steps": collection.steps,
+        "episodes_per_shard": collection.episodes,
     }
-    _claim(collection.out, description)
-    missing = [index for index in range(collection.shards) if not ShardWriter(collection.out, index).path.is_dir()]
-    done = collection.shards - len(missing)
-    report(done, collection.shards)
-    # An executor says so when a worker was killed; a Pool would wait for it for ever.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open_worker, (collection,)) as pool:
-        for _ in pool.map(_collect_shard, [(collection, index) for index in missing]):
-            done += 1
-            report(done, collection.shards)
-
-
-def _claim(out: Path, description: dict[str, Any]) -> None:
-    """Write the description, unless the folder holds shards of another one."""
-    if (out / "dataset.json").is_file() and any(out.glob("shard-*")):
-        before = EpisodeDataset(out).description
-        for key, value in json.loads(json.dumps(description)).items():
-            if before.get(key) != value:
-                raise DatasetError(f"{out} holds a collection with {key} {before.get(key)}, not {value}; choose another --out or delete it")
-    write_description(out, description)
+    collect_shards(collection.out, description, collection.shards, partial(TaskCollector, collection), workers, report)

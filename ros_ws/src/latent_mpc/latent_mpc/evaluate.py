@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from arm_model import ToolStep
+from latent_mpc.collect import flat_state
 from latent_mpc.episodes import EpisodeManifest, draw_manifest, read_manifest, write_manifest
 from latent_mpc.intervals import sign_test, wilson95
 from latent_mpc.policies import POLICIES, REFERENCES, make_policy
@@ -23,6 +24,9 @@ from planner_node.assembly import PlannerConfig
 from sim.appearance import draw_appearance
 from sim.tasks import Episode, PicturedGoalEnv, make_env, task_named
 from world_model.bundle import bundle_sha256
+from world_model.heads.onnx_head import OnnxHead
+from world_model.heads.rule import Rule, parse_rule
+from world_model.protocol import SafetyHead
 from world_model.runtime import OnnxModel
 
 
@@ -35,7 +39,7 @@ class Evaluation:
     """What to play: ``episodes`` of ``task`` for each of ``seeds`` with each of ``policies``; a plan may take ``deadline_s``.
 
     ``look`` names the factors of ``sim.appearance`` that differ, at full strength and anew in every episode, in the goal picture as in the camera's.
-    ``arm_in_goal`` off: the goal picture shows the scene without the arm.
+    ``arm_in_goal`` off: the goal picture shows the scene without the arm. ``guardrail_heads``: folders of learned guardrails for the search.
     """
 
     model: Path
@@ -49,11 +53,15 @@ class Evaluation:
     look: tuple[str, ...] = ()
     arm_in_goal: bool = True
     planner: PlannerConfig = dataclasses.field(default_factory=PlannerConfig)
+    guardrail_heads: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one episode went. ``clearance_m``: least distance of the true tool point from the wall, negative inside; ``plan_ms``: decision times."""
+    """How one episode went. ``clearance_m``: least distance of the true tool point from the wall, negative inside; ``plan_ms``: decision times.
+
+    ``forbidden_steps``: frames that truly were where a guardrail head's rule forbids to be, None without such a rule.
+    """
 
     policy: str
     seed: int
@@ -62,14 +70,29 @@ class Outcome:
     final_distance_m: float
     clearance_m: float | None
     plan_ms: tuple[float, ...]
+    forbidden_steps: int | None = None
 
 
-_worker: tuple[Evaluation, PicturedGoalEnv, OnnxModel] | None = None
+_worker: tuple[Evaluation, PicturedGoalEnv, OnnxModel] | None = None  # with the guardrail heads opened
 
 
 def _open_worker(evaluation: Evaluation) -> None:
     global _worker  # one simulator and one model per worker process, opened once
-    _worker = (evaluation, make_env(sim_task(evaluation.task)), OnnxModel(evaluation.model))
+    model = OnnxModel(evaluation.model)
+    planner = dataclasses.replace(evaluation.planner, heads=open_heads(evaluation, model))
+    _worker = (dataclasses.replace(evaluation, planner=planner), make_env(sim_task(evaluation.task)), model)
+
+
+def open_heads(evaluation: Evaluation, model: OnnxModel) -> tuple[OnnxHead, ...]:
+    """The guardrail heads that the evaluation names.
+
+    Raises:
+        HeadError: one is damaged, no guardrail, or belongs to another model.
+    """
+    heads = tuple(OnnxHead(folder, model.manifest) for folder in evaluation.guardrail_heads)
+    for head in heads:
+        head.margins(np.zeros((1, model.latent_dim), np.float32))
+    return heads
 
 
 def _play(work: tuple[str, Episode]) -> Outcome:
@@ -89,6 +112,8 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
     wall = wall_of(evaluation.task, episode, env.task.tool_step) if evaluation.task in WALLED else None
     env.trace_tool = wall is not None
     policy.start(observation, env.task.steps, () if wall is None else (wall,))
+    rules = [rule for rule in map(rule_of, evaluation.planner.heads) if rule is not None]
+    forbidden = 0
     times = []
     truncated = False
     while not truncated:
@@ -96,9 +121,16 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
         action = policy.act(observation)
         times.append(1e3 * (time.perf_counter() - begun))
         observation, _, _, truncated, info = env.step(action)
+        state = flat_state(env.state())
+        forbidden += any(rule.values(state) < 0 for rule in rules)
     clearance = None if wall is None else clearance_m(wall, env.tool_path())
     success = bool(info["success"]) and (clearance is None or clearance >= 0)
-    return Outcome(policy_name, episode.seed, success, start, float(info["distance_m"]), clearance, tuple(times))
+    return Outcome(policy_name, episode.seed, success, start, float(info["distance_m"]), clearance, tuple(times), forbidden if rules else None)
+
+
+def rule_of(head: SafetyHead) -> Rule | None:
+    """The rule that a head was fitted to; None where a person labelled frames."""
+    return parse_rule(head.card.label) if isinstance(head, OnnxHead) and not head.card.label.endswith(".csv") else None
 
 
 def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int, int], None]) -> dict[str, Any]:
@@ -115,7 +147,9 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
         raise EvaluationError("an evaluation needs at least one policy, seed, episode and worker")
     task = task_named(sim_task(evaluation.task))
     # Loaded here once, so that what is wrong with it is said before any worker starts.
-    bundle = OnnxModel(evaluation.model).manifest
+    model = OnnxModel(evaluation.model)
+    open_heads(evaluation, model)
+    bundle = model.manifest
     if task.name not in bundle.tasks:
         raise EvaluationError(f"{evaluation.model} was trained for {', '.join(bundle.tasks)}, not for {evaluation.task}")
     if ToolStep.from_json(bundle.tool_step) != task.tool_step or bundle.frame != (task.camera.height, task.camera.width, 3):
@@ -191,6 +225,8 @@ def table(result: dict[str, Any]) -> str:
         text += f"  median {100 * row['final_distance_m']['median']:.1f} cm  decision p50 {row['plan_ms']['p50']:.1f} ms"
         if row["intrusions"] is not None:
             text += f"  intrusions {row['intrusions']}, least clearance {1000 * row['least_clearance_m']:.1f} mm"
+        if row["forbidden_episodes"] is not None:
+            text += f"  {row['forbidden_episodes']} entered what is forbidden"
         if name in result["paired"]:
             paired = result["paired"][name]
             text += f"  {first} better {paired['better']}, worse {paired['worse']}, p = {paired['p']:.3g}"
@@ -214,6 +250,7 @@ def _row(group: list[Outcome]) -> dict[str, Any]:
         "plan_ms": {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99))},
         "intrusions": sum(clearance < 0 for clearance in clearances) if clearances else None,
         "least_clearance_m": min(clearances) if clearances else None,
+        "forbidden_episodes": sum(bool(o.forbidden_steps) for o in group) if group and group[0].forbidden_steps is not None else None,
     }
 
 

@@ -49,9 +49,9 @@ class PlannerPolicy:
     def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Encode, plan, and take the first action of the plan, or none if the plan is not feasible."""
         tool = observation["tool"].astype(np.float64)
-        self._controller.see(self._now_s, self._model.encode(observation["image"][None])[0], tool)
+        self._controller.see(self._now_s, self._model.encode(observation["image"][None], observation["joints"][None])[0], tool)
         plan = self._controller.plan(self._now_s, tool, Deadline.after(self._deadline_s))
-        self._now_s += self._controller.tool_step.period_s
+        self._now_s += self._controller.meaning.period_s
         return plan.actions[0] if plan.feasible else np.zeros_like(plan.actions[0])
 
 

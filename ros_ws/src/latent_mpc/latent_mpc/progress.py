@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,7 +29,8 @@ class _LazyBars:
         if not self._tasks:
             self.bars.start()
         if name not in self._tasks:
-            self._tasks[name] = self.bars.add_task(name)
+            # What an interrupted run did before says nothing about how fast this one is.
+            self._tasks[name] = self.bars.add_task(name, completed=done, total=total)
         self.bars.update(self._tasks[name], completed=done, total=total, description=text)
 
     def stop(self) -> None:
@@ -48,16 +51,19 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int, dict[str, float]], None]]:
-    """A bar for each stage of a long run; call what it yields with (stage, done, all, numbers to show)."""
+    """A bar for each stage of a long run; call what it yields with (stage, done, all, numbers to show). A warning is one line."""
     lazy = _LazyBars()
 
     def report(stage: str, done: int, total: int, numbers: dict[str, float]) -> None:
-        shown = "  ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+        shown = "  ".join(f"{name} {value:.3g}" for name, value in numbers.items())
         lazy.show(stage, done, total, f"{stage}  {shown}")
-        if numbers.get("collapsed"):
-            lazy.bars.console.print(f"{stage}: the latents are collapsing (effective rank {numbers['rank']:.1f}); raise sigreg_weight")
 
-    try:
-        yield report
-    finally:
-        lazy.stop()
+    def say(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None) -> None:
+        lazy.bars.console.print(f"warning: {message}", highlight=False, markup=False)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say
+        try:
+            yield report
+        finally:
+            lazy.stop()

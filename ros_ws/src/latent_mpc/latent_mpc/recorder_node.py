@@ -41,6 +41,7 @@ EVERYTHING = (
     "/planner/imagined",
     "/planner/plan",
     "/planner/status",
+    "/planner/surprise",
     "/sim/goal_image",
     "/sim/ground_truth",
 )

@@ -1,4 +1,4 @@
-"""Small heads on the frozen latent: the temporal distance, a critic that needs no labels."""
+"""The temporal distance by regression: a critic that needs no labels."""
 
 from __future__ import annotations
 
