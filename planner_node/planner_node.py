@@ -41,9 +41,7 @@ from ros_bridge.process import autostart, run_node
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from world_model.bundle import BundleError, read_manifest
 from world_model.heads.onnx_head import OnnxHead
-from world_model.protocol import F32
 from world_model.runtime import OnnxModel
-from world_model.surprise import carried_calibration
 
 _S = 1e-9
 _SPACING_S = 0.05
@@ -108,16 +106,15 @@ class PlannerNode(LifecycleNode):
         self._margins: dict[str, diagnostics.Value] = {}
         self._warm_up()
         self._controller = self._new_controller()
-        self._watch = SurpriseWatch(self._model, self._tool_step, *carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim))
+        self._watch = SurpriseWatch.of_bundle(self._model, manifest, self._tool_step)
         self._measured: NDArray[np.float64] | None = None
         self._waiting_goal: Image | None = None
         self._commanded: Commanded | None = None
-        self._goal_ns = 0
         self._fenced: tuple[Zone, ...] = ()
         self._begun_ns: int | None = None
         self._episode_steps = p.steps
         self._state = "IDLE"
-        self._last_frame_ns = 0
+        self._goal_ns = self._last_frame_ns = 0
         self._plans = self._refused = self._resyncs = self._overruns = self._rejected = 0
         self._plan_times: list[float] = []
         self._plan_ms = diagnostics.Latencies()
@@ -134,6 +131,7 @@ class PlannerNode(LifecycleNode):
         self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
         self.create_subscription(Image, "/goal/latent", self._on_goal, qos.GOAL)
         self.create_subscription(Image, "/perception/latent", self._on_latent, qos.LATENT)
+        self.create_subscription(Image, self._watch.topic, self._compare, qos.LATENT)
         self.create_timer(0.2, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _warm_up(self) -> None:
@@ -188,21 +186,18 @@ class PlannerNode(LifecycleNode):
         self._goal_ns = now_ns(self)
         self._commanded = self._standing(self._measured, self._goal_ns)
         self._watch.restart()
-        self._begun_ns = None
-        self._plans, self._plan_times = 0, []
+        self._begun_ns, self._plans, self._plan_times = None, 0, []
         self._state = "PLANNING"
         self._fenced = () if self.parameters.mode == "actor" else zones
         self._draw_zones(zones)
 
     def _on_latent(self, msg: Image) -> None:
-        stamp = stamp_ns(msg.header.stamp)
-        now = now_ns(self)
+        stamp, now = stamp_ns(msg.header.stamp), now_ns(self)
         try:
             latent = image_to_latent(msg, self._model.latent_dim)
         except ImageError as error:
             self._reject("latent", error)
             return
-        self._compare(stamp, now, latent)
         self._margins = {f"margin_{head.name}": float(head.margins(latent[None])[0]) for head in self._heads}
         if self._state != "PLANNING" or self._commanded is None:
             return
@@ -231,15 +226,20 @@ class PlannerNode(LifecycleNode):
             self._next_plan_s = time.monotonic() + 0.9 / self.parameters.rate_hz
             self._replan(stamp)
 
-    def _compare(self, stamp: int, now: int, latent: F32) -> None:
+    def _compare(self, msg: Image) -> None:
         """Score a frame against what was expected to be seen; an arm that does not do what it was commanded has no history to expect from."""
+        stamp, now = stamp_ns(msg.header.stamp), now_ns(self)
         if self._measured is None or stamp - now > _FUTURE_NS:
             return
         held = self._state != "PLANNING"
         tool = followed(self._commanded, stamp, self._measured, now, self._kinematics, _HELD_M if held else self.parameters.resync_m)
         if held and tool is None:
             self._commanded = self._standing(self._measured, now)
-        reading = self._watch.see(stamp * _S, latent, tool)
+        try:
+            reading = self._watch.see(stamp * _S, image_to_latent(msg, self._model.latent_dim), tool)
+        except ImageError as error:
+            self._reject("what surprise looks at", error)
+            return
         if reading is not None:
             self._surprise.publish(numbers_message("surprise", reading.numbers()))
 

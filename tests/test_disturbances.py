@@ -94,18 +94,18 @@ def test_what_cannot_happen_in_a_task_is_refused(push):
 
 
 def test_the_shipped_model_is_surprised_by_what_cannot_happen_more_than_by_ordinary_contact(push):
-    """Few runs, and a wide margin: the figures are for `latent-mpc surprise`. Colour and camera are left out: the model sees through them."""
+    """Few runs, and a wide margin: the figures are for `latent-mpc surprise`. It looks with its witness, who sees colours and camera too."""
     model = OnnxModel(MODELS / "push")
 
     def terms(script: Script):
         run = play(push, 4242, script)
-        return run, run_terms(model, model.encode(run.frames), run.actions, (1, 2, 3))
+        return run, run_terms(model, model.witness(run.frames), run.actions, (1, 2, 3))
 
     ordinary = [terms(Script("ordinary", number)) for number in range(3)]
     assert sum(run.contact.sum() for run, _ in ordinary) > 15, "contact is among the ordinary frames"
     draft = calibrate([t for _, t in ordinary], frame_rate=0.05, run_rate=0.4)
     high = np.nanquantile(np.concatenate([run_scores(t, draft) for _, t in ordinary]), 0.9)
-    for event in ("teleport", "vanish", "freeze"):
+    for event in ("teleport", "vanish", "freeze", "camera"):
         scores = []
         for number in range(2):
             run, happened = terms(Script("event", number, event))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,13 @@ import torch
 from latent_mpc.collect import Collection, collect
 from tiny_runs import silent, tiny_config, tiny_data, tiny_run
 
+from arm_model import load_arm
+from world_model.bundle import WITNESS, BundleError, bundle_sha256, read_manifest, record_surprise
 from world_model.checkpoint import CheckpointError, load_checkpoint
 from world_model.data import DatasetError, EpisodeDataset
+from world_model.export import export_bundle
+from world_model.runtime import OnnxModel
+from world_model.surprise import SurpriseCalibration
 from world_model.training import build, encode_all, train
 from world_model.training.invariance import PairedLooks, look_error
 
@@ -106,3 +113,36 @@ def test_pairs_show_the_same_moment_and_never_a_held_out_one(session, looks):
             assert any(np.array_equal(everything[second.directory][e, t], changed) for e, t in at)
     assert not np.array_equal(pairs.draw(0, 16, 0)[0], pairs.draw(1, 16, 0)[0])
     assert dataclasses.is_dataclass(pairs)
+
+
+def test_the_first_encoder_goes_with_the_bundle_as_a_witness(session, run, tmp_path):
+    """The run without that stage has the same seed and data: its encoder is what the witness must be, evaluated in torch."""
+    taught, older, plain = tmp_path / "taught", tmp_path / "older", tmp_path / "plain"
+    assert "witness" in export_bundle(run[0], taught, load_arm().joints)
+    assert "witness" not in export_bundle(tiny_run(session), plain, load_arm().joints)
+    model, frames = OnnxModel(taught), np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        first, second = (encoder_of(folder).eval().encode(torch.from_numpy(frames)).numpy() for folder in (tiny_run(session), run[0]))
+    assert np.abs(first - second).max() > 1e-2
+    assert model.witness(frames) == pytest.approx(first, abs=1e-4) and model.encode(frames) == pytest.approx(second, abs=1e-4)
+    assert not (plain / WITNESS).exists() and OnnxModel(plain).witness(frames) == pytest.approx(first, abs=1e-4)
+    # Runs of before the first encoder was kept have it as the end of their first stage.
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "witness.safetensors").unlink()
+    export_bundle(tmp_path / "run", older, load_arm().joints)
+    assert OnnxModel(older).witness(frames) == pytest.approx(first, abs=1e-4)
+    (tmp_path / "run" / "jepa.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="lacks its first encoder"):
+        export_bundle(tmp_path / "run", older, load_arm().joints)
+    # Bundles of before say nothing of a witness; a damaged one is refused like any other file, and the bundle's hash does not hang on it.
+    content = json.loads((plain / "manifest.json").read_text())
+    del content["witness"]
+    (plain / "manifest.json").write_text(json.dumps(content))
+    assert not read_manifest(plain).witness
+    manifest = read_manifest(taught)
+    assert bundle_sha256(manifest) == bundle_sha256(dataclasses.replace(manifest, sha256={k: v for k, v in manifest.sha256.items() if k != WITNESS}))
+    record_surprise(taught, SurpriseCalibration(scale=(1.0,) * 3, threshold=0.3).to_json(), [])
+    assert set(read_manifest(taught).surprise["graphs"]) == {WITNESS, "rollout.onnx"}
+    (taught / WITNESS).write_bytes(b"something else")
+    with pytest.raises(BundleError, match=r"SHA-256 of witness\.onnx"):
+        read_manifest(taught)

@@ -324,9 +324,9 @@ def test_a_missing_parameter_file_ends_the_process_without_a_traceback():
 def test_a_signal_ends_the_process_cleanly(number, tmp_path):
     node = NodeProcess(("-c", textwrap.dedent(NODE)), tmp_path / "log")
     try:
-        wait_until(lambda: node.output.count("Parameters(") == 2, what="the example node's start")
+        wait_until(lambda: node.output.count("Parameters(") == 2, what="the example node's start", timeout_s=60.0)
         assert "[True, False, False, False, False, False]" in node.output
         assert "Parameters(speed=0.5, gains=(1.0, 2.0), mode='slow')" in node.output
     finally:
-        exit_status = node.stop(number)
+        exit_status = node.stop(number, timeout_s=60.0)
     assert exit_status == 0 and "Traceback" not in node.output

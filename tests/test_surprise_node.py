@@ -63,6 +63,7 @@ class Scene:
         self._next_ns = now_ns(self.node) // EVERY_NS * EVERY_NS
         self._joints = self.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
         self._latents = self.node.create_publisher(Image, "/perception/latent", qos.LATENT)
+        self._witness = self.node.create_publisher(Image, "/perception/witness", qos.LATENT)
         self._goals = self.node.create_publisher(Image, "/goal/latent", qos.GOAL)
         self.node.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
         self.node.create_subscription(Float64MultiArray, "/planner/surprise", self._on_surprise, qos.STATUS)
@@ -109,7 +110,9 @@ class Scene:
             return
         self.env.world.place(self._at(self._next_ns), self.block)
         self.frames.append(self._next_ns)
-        self._latents.publish(latent_to_image(self.model.encode(self.env.render()[None])[0], header_at(self._next_ns)))
+        picture, header = self.env.render()[None], header_at(self._next_ns)
+        self._latents.publish(latent_to_image(self.model.encode(picture)[0], header))
+        self._witness.publish(latent_to_image(self.model.witness(picture)[0], header))
         self._next_ns += EVERY_NS
 
     def _on_plan(self, msg: JointTrajectory) -> None:
@@ -136,7 +139,7 @@ def calibrated(push, tmp_path_factory) -> Path:
     bundle = tmp_path_factory.mktemp("calibrated") / "push"
     shutil.copytree(MODEL, bundle)
     model, run = OnnxModel(bundle), play(push, 11, Script("ordinary", 0))
-    scale = np.nanmedian(run_terms(model, model.encode(run.frames), run.actions, (1, 2, 3)).changes, axis=0)
+    scale = np.nanmedian(run_terms(model, model.witness(run.frames), run.actions, (1, 2, 3)).changes, axis=0)
     record_surprise(bundle, SurpriseCalibration(tuple(scale.tolist()), THRESHOLD).to_json(), [])
     return bundle
 

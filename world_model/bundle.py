@@ -13,6 +13,8 @@ SCHEMA_VERSION = 1
 GRAPHS = ("encoder.onnx", "rollout.onnx", "heads.onnx", "actor.onnx")
 _TUPLES = ("tasks", "frame", "actor_steps", "joints")
 FILES = (*GRAPHS, "weights.safetensors")
+WITNESS = "witness.onnx"
+"""The encoder as it was before it was taught to overlook how a scene looks; only bundles whose training had that stage hold one."""
 
 
 class BundleError(ValueError):
@@ -28,7 +30,8 @@ class Manifest:
     ``actor_steps`` the range [least, most] of steps left that the actor was trained on, ``sha256`` the hash of each file, ``surprise`` what
     ``latent-mpc surprise --record`` found, empty before. A latent of ``latent_dim`` numbers is made of ``tokens`` of equal length.
     ``proprioception`` is the number of joint positions, in the order of ``joints``, that enter the encoder beside the picture, 0 for none;
-    ``horizon`` the most steps that one run of the rollout imagines, 0 for any number.
+    ``horizon`` the most steps that one run of the rollout imagines, 0 for any number. ``witness``: whether there is a second
+    encoder, ``witness.onnx``, into the same latent space, that sees how a scene looks.
     """
 
     name: str
@@ -51,6 +54,12 @@ class Manifest:
     tokens: int = 1
     proprioception: int = 0
     horizon: int = 0
+    witness: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that the bundle holds beside its manifest."""
+        return (*FILES, WITNESS) if self.witness else FILES
 
 
 def file_sha256(file: Path) -> str:
@@ -61,7 +70,7 @@ def file_sha256(file: Path) -> str:
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     """Hash the bundle's files into the manifest and write it, whole or not at all."""
     content = asdict(manifest)
-    content["sha256"] = {name: file_sha256(directory / name) for name in FILES}
+    content["sha256"] = {name: file_sha256(directory / name) for name in manifest.files}
     partial = directory / f".manifest.json.{os.getpid()}"
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(directory / "manifest.json")
@@ -93,9 +102,11 @@ def read_manifest(directory: str | Path) -> Manifest:
         raise BundleError(f"{file}: sha256, tool_step and action_space must be objects")
     if manifest.tokens < 1 or manifest.latent_dim % manifest.tokens:
         raise BundleError(f"{file}: a latent of {manifest.latent_dim} numbers cannot be made of {manifest.tokens} tokens")
+    if not isinstance(manifest.witness, bool):
+        raise BundleError(f"{file}: witness must be true or false")
     if manifest.proprioception not in (0, len(manifest.joints)):
         raise BundleError(f"{file}: the model is told {manifest.proprioception} joints, of which {len(manifest.joints)} are named")
-    for name in FILES:
+    for name in manifest.files:
         if not (folder / name).is_file():
             raise BundleError(f"{folder}: {name} is missing; copy the bundle again")
         if file_sha256(folder / name) != manifest.sha256.get(name):
@@ -126,10 +137,10 @@ def record_surprise(directory: str | Path, calibration: dict[str, Any], table: l
     """
     folder = Path(directory)
     manifest = read_manifest(folder)
-    graphs = {name: manifest.sha256[name] for name in ("encoder.onnx", "rollout.onnx")}
+    graphs = {name: manifest.sha256[name] for name in (WITNESS if manifest.witness else "encoder.onnx", "rollout.onnx")}
     write_manifest(folder, replace(manifest, surprise={"calibration": calibration, "graphs": graphs, "evaluation": table}))
 
 
 def bundle_sha256(manifest: Manifest) -> str:
-    """One hash for the whole bundle: that of its files' hashes in name order."""
-    return hashlib.sha256("".join(manifest.sha256[name] for name in sorted(manifest.sha256)).encode()).hexdigest()
+    """One hash for the bundle: that of its files' hashes in name order. A witness is left out: with and without it, plans are the same."""
+    return hashlib.sha256("".join(manifest.sha256[name] for name in sorted(manifest.sha256) if name != WITNESS).encode()).hexdigest()

@@ -16,15 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from world_model.bundle import Manifest, file_sha256, write_manifest
+from world_model.bundle import WITNESS, Manifest, file_sha256, write_manifest
 from world_model.checkpoint import CheckpointError, load_checkpoint
 from world_model.config import TrainConfig, parse_config
 from world_model.data import action_components
 from world_model.graphs import actor_graph, distance_graph, encoder_graph, rollout_graph
+from world_model.jepa import Jepa
 from world_model.predictors.action_prefix import ActionPrefixPredictor
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
 from world_model.training import Learned, build
+from world_model.training.first_encoder import load_first
 
 _PARITY = 1e-4
 
@@ -65,7 +67,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
     Raises:
         ExportError: a graph differs from torch by more than 1e-4, the arm has other joints than the model was trained with, or ``out`` is a folder of
             something else; nothing is written then.
-        CheckpointError: the run is damaged.
+        CheckpointError: the run is damaged, or lacks the encoder that it began its invariance with.
     """
     if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} is not a model bundle and would be overwritten; choose another folder")
@@ -83,6 +85,9 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
         onnx.save(rollout_graph(jepa), staging / "rollout.onnx")
         onnx.save(distance_graph(learned.distance, jepa.latent_dim), staging / "heads.onnx")
         onnx.save(actor_graph(learned.actor, jepa.latent_dim), staging / "actor.onnx")
+        first = load_first(run, jepa, meta)
+        if first is not None:
+            onnx.save(encoder_graph(first, (height, width, channels)), staging / WITNESS)
         weights = {f"{name}/{key}": value.contiguous() for name, module in learned.modules().items() for key, value in module.state_dict().items()}
         save_file(weights, staging / "weights.safetensors")
         write_manifest(
@@ -103,6 +108,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
                 joints=joints if data.get("tool_step") else (),
                 encoder=config.model.encoder.kind,
                 normalisation="inside the graph: uint8 RGB in",
+                witness=first is not None,
                 provenance={
                     "config": dataclasses.asdict(config),
                     "data": meta["data"],
@@ -114,7 +120,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
                 },
             ),
         )
-        report = parity(learned, OnnxModel(staging), history, action_dim)
+        report = parity(learned, OnnxModel(staging), history, action_dim, first)
         worst = max(report, key=lambda name: report[name])
         if report[worst] > _PARITY:
             raise ExportError(f"{worst}.onnx differs from torch by {report[worst]:.2g}, more than {_PARITY:.0e}; no bundle was written")
@@ -128,7 +134,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
 
 
 @torch.inference_mode()
-def parity(learned: Learned, model: OnnxModel, history: int, action_dim: int) -> dict[str, float]:
+def parity(learned: Learned, model: OnnxModel, history: int, action_dim: int, first: Jepa | None = None) -> dict[str, float]:
     """Largest absolute difference between torch and ONNX Runtime on random inputs, for each graph."""
     rng = np.random.default_rng(0)
     count, horizon, dim = 5, 7, model.latent_dim
@@ -148,11 +154,13 @@ def parity(learned: Learned, model: OnnxModel, history: int, action_dim: int) ->
         return float(np.abs(torch_value.numpy() - onnx_value).max())
 
     proposed = learned.actor(last, goals, torch.from_numpy(steps))
+    both = torch.from_numpy(frames), torch.from_numpy(joints)
     return {
-        "encoder": gap(learned.jepa.encode(torch.from_numpy(frames), torch.from_numpy(joints)), model.encode(frames, joints)),
+        "encoder": gap(learned.jepa.encode(*both), model.encode(frames, joints)),
         "rollout": gap(
             learned.jepa.rollout(*(torch.from_numpy(a) for a in (latents, past, actions))), model.rollout(Context(latents, past), actions)
         ),
         "heads": gap(learned.distance(last, goals), model.distance(latents[:, -1], goal)),
         "actor": max(gap(value, other) for value, other in zip(proposed, (mixture.logits, mixture.mean, mixture.std), strict=True)),
+        **({} if first is None else {"witness": gap(first.encode(*both), model.witness(frames, joints))}),
     }

@@ -52,6 +52,7 @@ class PerceptionNode(Node):
         parameters = declare(self, PerceptionParameters)
         self._model = OnnxModel(parameters.model, parameters.threads)
         self._encode_ms = Latencies()
+        self._witness_ms = Latencies()
         self._goals = 0
         self._refused = 0
         self._refused_before = 0
@@ -62,8 +63,11 @@ class PerceptionNode(Node):
         self._heard_s = time.monotonic()
         # The first runs allocate; a goal must not wait for them.
         for _ in range(_WARM_UP_FRAMES):
-            self._model.encode(np.zeros((1, *self._model.manifest.frame), np.uint8))
+            blank = np.zeros((1, *self._model.manifest.frame), np.uint8)
+            self._model.encode(blank)
+            self._model.witness(blank)
         self._latent = self.create_publisher(Image, "/perception/latent", LATENT)
+        self._witness = self.create_publisher(Image, "/perception/witness", LATENT) if self._model.manifest.witness else None
         self._goal_latent = self.create_publisher(Image, "/goal/latent", GOAL)
         self._report = DiagnosticsReport(self, self._describe)
         # Depth 1: while a frame is being encoded the middleware keeps the newest one only.
@@ -78,12 +82,14 @@ class PerceptionNode(Node):
         self._heard_s = time.monotonic()
         self._count_drops(info)
         try:
-            latent = self._encode(msg, self._joints_at(msg))
+            joints = self._joints_at(msg)
+            # The plan waits for the latent, nobody for the witness: it comes second.
+            self._latent.publish(self._encode(msg, joints))
+            if self._witness is not None:
+                self._witness.publish(self._testify(msg, joints))
         except ImageError as error:
             self._refused += 1
             self.get_logger().error(f"refused a camera frame: {error}", throttle_duration_sec=1.0)
-            return
-        self._latent.publish(latent)
 
     def _on_goal(self, msg: Image) -> None:
         try:
@@ -129,6 +135,17 @@ class PerceptionNode(Node):
         self._encode_ms.add((time.perf_counter() - started) * 1e3)
         return latent_to_image(latent, msg.header)
 
+    def _testify(self, msg: Image, joints: F32 | None) -> Image:
+        """What the witness makes of a picture that the encoder took, for surprise.
+
+        Raises:
+            ImageError: it makes nothing finite of it.
+        """
+        started = time.perf_counter()
+        latent = self._model.witness(self._pixels(msg)[None], joints)[0]
+        self._witness_ms.add((time.perf_counter() - started) * 1e3)
+        return latent_to_image(latent, msg.header)
+
     def _pixels(self, msg: Image) -> NDArray[np.uint8]:
         pixels = image_to_array(msg)
         if pixels.shape != self._model.manifest.frame:
@@ -155,6 +172,8 @@ class PerceptionNode(Node):
             "encode_ms_p50": self._encode_ms.p50,
             "encode_ms_p99": self._encode_ms.p99,
         }
+        if self._witness is not None:
+            values |= {"witness_ms_p50": self._witness_ms.p50, "witness_ms_p99": self._witness_ms.p99}
         if self._joints is not None:
             values["frames_without_joints"] = self._without_joints
         without_joints = self._without_joints - self._without_joints_before

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from world_model.bundle import BundleError, read_manifest
+from world_model.bundle import WITNESS, BundleError, read_manifest
 from world_model.protocol import F32, ActionMixture, Context
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -48,6 +48,7 @@ class OnnxModel:
         self._encoder, self._rollout, self._heads, self._actor = (
             self._open(folder / f"{name}.onnx", options) for name in ("encoder", "rollout", "heads", "actor")
         )
+        self._witness = self._open(folder / WITNESS, options) if self.manifest.witness else None
         self._check(folder)
 
     def _open(self, file: Path, options: Any) -> Any:
@@ -75,6 +76,8 @@ class OnnxModel:
                 {"latents": (self.latent_dim,), "goal": (self.latent_dim,), "mean": (self.action_dim,), "std": (self.action_dim,)},
             ),
         }
+        if self._witness is not None:
+            expected["witness"] = (self._witness, expected["encoder"][1])
         for name, (session, shapes) in expected.items():
             found: dict[str, Any] = {value.name: tuple(value.shape) for value in (*session.get_inputs(), *session.get_outputs())}
             for key, tail in shapes.items():
@@ -89,6 +92,17 @@ class OnnxModel:
         Raises:
             ValueError: the frames have another shape or type than the bundle's, or there are not as many rows of joints, or not as many joints.
         """
+        return self._encoded(self._encoder, frames, joints)
+
+    def witness(self, frames: NDArray[np.uint8], joints: F32 | None = None) -> F32:
+        """The same latents as a witness sees them, who was not taught to overlook camera, light and colours; the encoder's where there is none.
+
+        Raises:
+            ValueError: as ``encode``.
+        """
+        return self._encoded(self._encoder if self._witness is None else self._witness, frames, joints)
+
+    def _encoded(self, session: Any, frames: NDArray[np.uint8], joints: F32 | None) -> F32:
         if frames.dtype != np.uint8 or frames.shape[1:] != self.manifest.frame:
             height, width, channels = self.manifest.frame
             raise ValueError(f"the model takes {width} x {height} x {channels} uint8 pictures, not {frames.shape[1:]} {frames.dtype}")
@@ -98,7 +112,7 @@ class OnnxModel:
             feed["joints"] = np.full(shape, np.nan, np.float32) if joints is None else joints.astype(np.float32, copy=False)
             if feed["joints"].shape != shape:
                 raise ValueError(f"the model takes joints of shape {shape} with these pictures, not {feed['joints'].shape}")
-        result: F32 = self._encoder.run(None, feed)[0]
+        result: F32 = session.run(None, feed)[0]
         return result
 
     def rollout(self, context: Context, actions: F32) -> F32:

@@ -101,17 +101,27 @@ def carried_calibration(carried: Mapping[str, Any], sha256: Mapping[str, str], l
 
 @dataclass(frozen=True)
 class Terms:
-    """e_k and c_k of the frames of one run: ``errors (T, K)``, ``changes (T, K)`` float64, NaN where the run began less than k steps before."""
+    """e_k and c_k of the frames of one run: ``errors (T, K)``, ``changes (T, K)`` float64, NaN where the run began less than k steps before.
+
+    ``per_step``: frames of a model step; each is compared with those whole steps before it.
+    """
 
     errors: F64
     changes: F64
+    per_step: int = 1
 
 
-def run_terms(model: WorldModel, latents: F32, actions: F32, horizons: tuple[int, ...]) -> Terms:
-    """Terms of a whole run, ``latents (T, D)`` a model step apart and ``actions (T-1, A)`` between them.
+def run_terms(model: WorldModel, latents: F32, actions: F32, horizons: tuple[int, ...], per_step: int = 1) -> Terms:
+    """Terms of a whole run: ``latents (T, D)``, ``per_step`` to a step, and ``actions (T - per_step, A)``, each from its frame to one a step later.
 
     Before its first frame the scene is taken to have stood still, as in training.
     """
+    if per_step > 1:
+        phases = [run_terms(model, latents[phase::per_step], actions[phase::per_step], horizons) for phase in range(per_step)]
+        errors, changes = np.empty((2, len(latents), len(horizons)))
+        for phase, terms in enumerate(phases):
+            errors[phase::per_step], changes[phase::per_step] = terms.errors, terms.changes
+        return Terms(errors, changes, per_step)
     count, past, most = len(latents), model.history - 1, max(horizons)
     padded = np.concatenate([np.repeat(latents[:1], past, axis=0), latents]).astype(np.float32)
     still = np.zeros((past, actions.shape[1]), np.float32)
@@ -141,7 +151,12 @@ def score(errors: F64, changes: F64, calibration: SurpriseCalibration) -> F64:
 
 
 def run_scores(terms: Terms, calibration: SurpriseCalibration) -> F64:
-    """Scores ``(T,)`` of a run's frames; NaN for the first w, which have no full window behind them."""
+    """Scores ``(T,)`` of a run's frames; NaN for those of the first w steps, which have no full window behind them."""
+    if terms.per_step > 1:
+        every = np.empty(len(terms.errors))
+        for phase in (slice(first, None, terms.per_step) for first in range(terms.per_step)):
+            every[phase] = run_scores(Terms(terms.errors[phase], terms.changes[phase]), calibration)
+        return every
     w = calibration.window
     scores = np.full(len(terms.errors), np.nan)
     if len(scores) > w:

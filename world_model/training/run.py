@@ -17,6 +17,7 @@ from world_model.training.actor import train_actor
 from world_model.training.compute import open_fabric
 from world_model.training.distance import train_distance
 from world_model.training.episodes import encode_episodes, open_episodes
+from world_model.training.first_encoder import keep_first, save_first
 from world_model.training.identity import take_world_model
 from world_model.training.invariance import PairedLooks, look_error, train_invariance
 from world_model.training.learned import build
@@ -54,16 +55,19 @@ def train(
     backbone = None if world_model is None else read_meta(world_model / "learned.safetensors").get("model", {}).get("backbone")
     learned = build(config, data.reader.frame, data.reader.action_dim, joints, backbone)
     out.mkdir(parents=True, exist_ok=True)
+    witness = False
     if world_model is None:
         train_world_model(fabric, config, learned.jepa, data, out, report if fabric.is_global_zero else lambda *_: None)
     else:
         take_world_model(world_model, config, data, learned.jepa)
+        witness = fabric.is_global_zero and keep_first(world_model, learned.jepa, out, looks is not None)
     if not fabric.is_global_zero:
         return {}
     for module in learned.modules().values():
         module.to(fabric.device)
     pairs = None if looks is None else PairedLooks(EpisodeDataset(directories[0]), EpisodeDataset(looks), config.held_out)
     if pairs is not None:
+        witness = witness or save_first(learned.jepa, out)
         train_invariance(fabric, config, learned.jepa, data, pairs, out, report)
     report("encoding", 0, 1, {})
     latents = encode_episodes(learned.jepa, data).clone()
@@ -87,6 +91,7 @@ def train(
         "data": [*data.descriptions, *([] if pairs is None else [pairs.changed.description])],
         "episodes": len(latents),
         "probes": probes,
+        "witness": witness,
     }
     save_checkpoint(out / "learned.safetensors", learned.modules(), None, {}, meta)
     return probes

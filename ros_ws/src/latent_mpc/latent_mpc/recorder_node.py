@@ -38,6 +38,7 @@ EVERYTHING = (
     "/joint_trajectory_controller/joint_trajectory",
     "/overview/image_raw",
     "/perception/latent",
+    "/perception/witness",
     "/planner/imagined",
     "/planner/plan",
     "/planner/status",

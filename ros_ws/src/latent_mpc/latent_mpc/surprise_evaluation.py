@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from arm_model import ToolStep
 from latent_mpc.auroc import auroc95
 from latent_mpc.intervals import wilson95
-from latent_mpc.surprise_runs import FRAMES_AFTER, ORDINARY_STEPS, Run, Script, play_all
+from latent_mpc.surprise_run import Run
+from latent_mpc.surprise_runs import FRAMES_AFTER, Script, play_all
 from sim.appearance import FACTORS
 from sim.disturbances import EventSizes, events_of
-from sim.tasks import task_named
+from sim.tasks import TASKS, task_named
+from sim.tasks.task import Task
 from world_model.bundle import bundle_sha256
 from world_model.protocol import WorldModel
 from world_model.runtime import OnnxModel
@@ -36,7 +38,9 @@ class SurpriseEvaluation:
     """What to play: ``events`` runs with each event, ``runs`` ordinary ones to calibrate with and as many others to count false alarms in.
 
     ``look``: factors of appearance drawn anew for each run. ``frame_rate`` and ``run_rate``: false alarms that the threshold may cost, as a share of
-    ordinary frames and of ordinary runs. ``null``: whether an untrained network is judged as well. ``steps``: actions of an ordinary run.
+    ordinary frames and of ordinary runs. ``null``: whether an untrained network is judged as well.
+    ``steps``: actions of an ordinary run, 0 for the task's. Ordinary runs are the planner's, in closed loop at the camera's rate, of all the bundle's
+    tasks in the scene of ``task`` in turn.
     """
 
     model: Path
@@ -49,7 +53,7 @@ class SurpriseEvaluation:
     frame_rate: float = 0.005
     run_rate: float = 0.05
     null: bool = True
-    steps: int = ORDINARY_STEPS
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,9 @@ def evaluate_surprise(asked: SurpriseEvaluation, report: Callable[[str, int, int
         from world_model.untrained import recipe, untrained  # torch, which a slim installation does without
 
         recipe(bundle)  # what is wrong with it is said before anything is played
-    played = _play(asked, events_of(task), lambda done, total: report("runs", done, total, {}))
-    judged = _judge(model, played, asked)
+    tasks = tuple(name for name in bundle.tasks if name in TASKS and _same_scene(task, task_named(name)))
+    played = _play(asked, tasks, events_of(task), lambda done, total: report("runs", done, total, {}))
+    judged = _judge(Witness(model), played, asked)
     result: dict[str, Any] = {
         "task": asked.task,
         "model": {"name": bundle.name, "sha256": bundle_sha256(bundle)},
@@ -97,6 +102,8 @@ def evaluate_surprise(asked: SurpriseEvaluation, report: Callable[[str, int, int
         "event_sizes": asdict(EventSizes()),
         "rates": {"frame": asked.frame_rate, "run": asked.run_rate},
         **judged,
+        "witness": bundle.witness,
+        "encoder": _judge(model, played, asked) if bundle.witness else None,
         "null": None,
     }
     if asked.null:
@@ -107,10 +114,27 @@ def evaluate_surprise(asked: SurpriseEvaluation, report: Callable[[str, int, int
     return result
 
 
-def _play(asked: SurpriseEvaluation, events: tuple[str, ...], report: Callable[[int, int], None]) -> _Played:
-    parts = [Script(part, number, "", asked.look, asked.steps) for part in ("calibration", "ordinary") for number in range(asked.runs)]
+def _same_scene(one: Task, other: Task) -> bool:
+    return one.has_block == other.has_block and one.tool_step == other.tool_step and one.camera == other.camera
+
+
+class Witness:
+    """A bundle as its witness sees: the ``WorldModel`` that surprise looks with."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self.history, self.latent_dim, self.action_dim = model.history, model.latent_dim, model.action_dim
+        self.encode = model.witness
+        self.rollout = model.rollout
+
+
+def _play(asked: SurpriseEvaluation, tasks: tuple[str, ...], events: tuple[str, ...], report: Callable[[int, int], None]) -> _Played:
+    parts = [
+        Script(part, number, "", asked.look, asked.steps, tasks[number % len(tasks)])
+        for part in ("calibration", "ordinary")
+        for number in range(asked.runs)
+    ]
     struck = [Script("event", number, event, asked.look) for event in events for number in range(asked.events)]
-    runs = play_all(asked.task, asked.seed, parts + struck, asked.workers, report)
+    runs = play_all(asked.model, asked.task, asked.seed, parts + struck, asked.workers, report)
     n, m = asked.runs, asked.events
     after = runs[2 * n :]
     return _Played(runs[:n], runs[n : 2 * n], {event: after[i * m : (i + 1) * m] for i, event in enumerate(events)})
@@ -120,21 +144,24 @@ def _judge(model: WorldModel, played: _Played, asked: SurpriseEvaluation) -> dic
     """Calibrate ``model`` on its own ordinary runs and judge it on the others."""
     draft = SurpriseCalibration()
     calibration = calibrate(
-        [run_terms(model, _encode(model, run), run.actions, draft.horizons) for run in played.calibration], asked.frame_rate, asked.run_rate
+        [run_terms(model, _encode(model, run), run.actions, draft.horizons, run.per_step) for run in played.calibration],
+        asked.frame_rate,
+        asked.run_rate,
     )
     assert calibration.threshold is not None
     ordinary = [_scores(model, run, calibration) for run in played.ordinary]
     valid = [np.isfinite(scores) for scores in ordinary]
-    touched = [_lately(run.contact, calibration.window) & there for run, there in zip(played.ordinary, valid, strict=True)]
+    touched = [_lately(run.contact, calibration.window * run.per_step) & there for run, there in zip(played.ordinary, valid, strict=True)]
     everything = [scores[there] for scores, there in zip(ordinary, valid, strict=True)]
     contact = [scores[there] for scores, there in zip(ordinary, touched, strict=True)]
     frames, in_contact = (np.concatenate(group) for group in (everything, contact))
     alarms = frames > calibration.threshold
-    rows = {}
+    rows, before = {}, []
     for number, (event, runs) in enumerate(played.events.items()):
         rng = np.random.default_rng([asked.seed, number])
-        scores = np.stack([_scores(model, run, calibration)[-FRAMES_AFTER:] for run in runs])
-        rows[event] = _row(event, scores, everything, contact if len(in_contact) >= _CONTACT_LEAST else [], calibration, rng)
+        whole = np.stack([_scores(model, run, calibration) for run in runs])
+        before.append(whole[:, -FRAMES_AFTER - 1])
+        rows[event] = _row(event, whole[:, -FRAMES_AFTER:], everything, contact if len(in_contact) >= _CONTACT_LEAST else [], calibration, rng)
     flagged = sum(bool((scores > calibration.threshold).any()) for scores in everything)
     return {
         "calibration": calibration.to_json(),
@@ -149,6 +176,7 @@ def _judge(model: WorldModel, played: _Played, asked: SurpriseEvaluation) -> dic
             "flagged_runs_ci95": [round(edge, 4) for edge in wilson95(flagged, len(everything))],
         },
         "events": rows,
+        "before": _area(np.concatenate(before), everything, np.random.default_rng([asked.seed, len(rows)])),
     }
 
 
@@ -188,7 +216,7 @@ def _encode(model: WorldModel, run: Run) -> NDArray[np.float32]:
 
 
 def _scores(model: WorldModel, run: Run, calibration: SurpriseCalibration) -> NDArray[np.float64]:
-    return run_scores(run_terms(model, _encode(model, run), run.actions, calibration.horizons), calibration)
+    return run_scores(run_terms(model, _encode(model, run), run.actions, calibration.horizons, run.per_step), calibration)
 
 
 def _lately(flags: NDArray[np.bool_], window: int) -> NDArray[np.bool_]:
@@ -220,8 +248,8 @@ def table(result: dict[str, Any]) -> str:
     look = f", {' and '.join(result['look'])} drawn anew" if result["look"] else ""
     lines = [
         f"| {result['model']['name']}, {result['task']}, seed {result['seed']}, {result['event_runs']} events each{look} | AUROC [95 %] | bar | "
-        "against contact [95 %] | untrained | found within 3 steps | delay, steps (median, p90) |",
-        "|---|---|---|---|---|---|---|",
+        "against contact [95 %] | the encoder itself | untrained | found within 3 steps | delay, steps (median, p90) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for event, row in result["events"].items():
         delay = row["delay_steps"]
@@ -230,6 +258,7 @@ def table(result: dict[str, Any]) -> str:
             _interval(row["auroc"]),
             "" if row["bar"] is None else f"{row['bar']:.2f}",
             _interval(row["auroc_contact"]),
+            _interval(result["encoder"]["events"][event]["auroc"]) if result["encoder"] else "",
             _interval(null["events"][event]["auroc"]) if null else "",
             f"{100 * row['detected']:.0f} %",
             "" if delay is None else f"{delay['median']:.0f}, {delay['p90']:.0f}",
@@ -240,7 +269,8 @@ def table(result: dict[str, Any]) -> str:
         alarms += f", {ordinary['false_alarms_per_1000_in_contact']:.1f} in 1000 of the {ordinary['contact_frames']} in contact"
     lines += [
         "",
-        f"Threshold {result['calibration']['threshold']:.3f}: {alarms}; {ordinary['flagged_runs']} of {result['runs']} ordinary runs flagged.",
+        f"Threshold {result['calibration']['threshold']:.3f}: {alarms}; {ordinary['flagged_runs']} of {result['runs']} ordinary runs flagged. "
+        f"The same window just before an event, which should be near one half: {_interval(result['before'])}.",
     ]
     return "\n".join(lines)
 
