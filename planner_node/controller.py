@@ -13,7 +13,11 @@ from planner_node.guardrails.zone import Zone
 from planner_node.history import History
 from planner_node.plan import Plan, Problem
 from planner_node.solvers.solver import Deadline
-from world_model.protocol import F32, PlanningModel
+from world_model.protocol import F32, Context, PlanningModel
+
+# Shares of a whole step: less is noise of the command, more than a few steps means that the arm was moved by something else.
+_LEAST_RUNNING = 0.05
+_MOST_RUNNING = 4
 
 
 class LatentController:
@@ -36,6 +40,20 @@ class LatentController:
         self._history.clear()
         self._goal, self._steps, self._begun_s, self._last = goal, steps, None, None
 
+    def fence(self, zones: Sequence[Zone]) -> None:
+        """Keep out of ``zones`` from now on, and of no others; the episode goes on."""
+        self._solver = build_solver(self._model, self.meaning, zones, self._config)
+
+    def distance(self, latent: F32) -> float:
+        """Steps that the critic sees between ``latent (D,)`` and the goal.
+
+        Raises:
+            ValueError: no goal was shown.
+        """
+        if self._goal is None:
+            raise ValueError("a distance needs a goal picture")
+        return float(self._model.distance(latent[None], self._goal)[0])
+
     def see(self, stamp_s: float, latent: F32, tool: NDArray[np.float64]) -> None:
         """Take in a frame's ``latent (D,)`` and the commanded ``tool (3,) m`` at its time.
 
@@ -52,18 +70,36 @@ class LatentController:
         # Rounded, because stamps since the epoch are: a search must not look one step beyond the end for a microsecond.
         return max(0.0, round(self._steps - (stamp_s - begun) / self.meaning.period_s, 3))
 
-    def plan(self, stamp_s: float, tool: NDArray[np.float64], deadline: Deadline) -> Plan:
-        """The best plan from the newest frame on, with the commanded tool at ``tool (3,) m``.
+    def plan(self, stamp_s: float, tool: NDArray[np.float64], deadline: Deadline, left: NDArray[np.float64] | None = None) -> Plan:
+        """The best plan from the newest frame on, with the commanded tool at ``tool (3,) m`` when the plan begins.
+
+        ``left (3,) m`` is where it was commanded to be when the frame was taken. The latent is rolled through the motion between the two, which
+        runs while the planner thinks, in as many model steps as it needs.
 
         Raises:
             ValueError: nothing was seen yet, or no goal was shown.
         """
         if self._goal is None or len(self._history) == 0:
             raise ValueError("a plan needs a goal picture and at least one frame")
-        problem = Problem(self._history.context(), self._goal, tool, max(self.steps_left(stamp_s), 1.0), self._previous(stamp_s))
+        context = self._history.context()
+        if left is not None:
+            context = self._rolled(context, left, tool)
+        problem = Problem(context, self._goal, tool, max(self.steps_left(stamp_s), 1.0), self._previous(stamp_s))
         plan = self._solver.plan(problem, deadline)
         self._last = (stamp_s, plan)
         return plan
+
+    def _rolled(self, context: Context, left: NDArray[np.float64], tool: NDArray[np.float64]) -> Context:
+        """The context after the tool went from ``left`` to ``tool``; a motion too small to matter changes nothing."""
+        running: list[F32] = []
+        here = left
+        while len(running) < _MOST_RUNNING and float(np.abs(action := self.meaning.between(here, tool)).max()) > _LEAST_RUNNING:
+            running.append(action)
+            here = self.meaning.advance(here, action)
+        if not running:
+            return context
+        actions = np.stack(running)[None].astype(np.float32)
+        return context.after(actions, self._model.rollout(context, actions))
 
     def _previous(self, stamp_s: float) -> F32 | None:
         if self._last is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
@@ -25,6 +26,17 @@ def box_marker(header: Header, namespace: str, number: int, centre: Point, yaw: 
     box.pose.orientation.z, box.pose.orientation.w = math.sin(yaw / 2), math.cos(yaw / 2)
     box.scale.x, box.scale.y, box.scale.z = size_m
     return box
+
+
+def wall_markers(
+    header: Header, namespace: str, boxes: Iterable[tuple[tuple[float, float], float, tuple[float, ...]]], height_m: float, rgba: RGBA
+) -> list[Marker]:
+    """Upright walls on the ground, each of ``(centre, yaw, (length, width))``, in the place of all that was drawn before."""
+    drawn = [Marker(action=Marker.DELETEALL)]
+    for number, (centre, yaw, (length, width)) in enumerate(boxes):
+        middle = Point(x=centre[0], y=centre[1], z=height_m / 2)
+        drawn.append(box_marker(header, namespace, number, middle, yaw, (length, width, height_m), rgba))
+    return drawn
 
 
 def _colour(rgba: RGBA) -> ColorRGBA:

@@ -192,3 +192,38 @@ def test_a_plan_needs_a_goal_and_a_frame():
     controller.start(GOAL, 10)
     with pytest.raises(ValueError, match="needs a goal picture and at least one frame"):
         controller.plan(0.0, START, Deadline.after(1.0))
+
+
+def test_the_latent_is_rolled_through_what_runs_meanwhile():
+    """In the linear world the latent is the tool's place: what is imagined begins where the tool will be, not where the picture shows it."""
+    world = LinearWorld()
+    later = START + np.array([0.06, 0.02, 0.0])  # a step and a half away
+    for left, expected in ((START, later), (None, START)):
+        controller = LatentController(world, FLAT, replace(CONFIG, mode="actor"))
+        controller.start(GOAL, 20)
+        controller.see(0.0, START[:2].astype(np.float32), START)
+        plan = controller.plan(0.0, later, Deadline.after(5.0), left)
+        assert np.allclose(plan.latents[0], expected[:2] + FLAT.length_m * plan.actions[0], atol=1e-6)
+        assert np.allclose(plan.points[0], later)
+
+
+def test_a_motion_that_no_plan_made_is_rolled_for_a_few_steps_only():
+    world = LinearWorld()
+    controller = LatentController(world, FLAT, replace(CONFIG, mode="actor"))
+    controller.start(GOAL, 20)
+    controller.see(0.0, START[:2].astype(np.float32), START)
+    far = START + np.array([0.4, 0.0, 0.0])
+    plan = controller.plan(0.0, far, Deadline.after(5.0), START)
+    assert plan.latents[0][0] <= START[0] + 5 * FLAT.length_m + 1e-6
+
+
+def test_new_zones_hold_in_the_middle_of_an_episode():
+    world = LinearWorld()
+    controller = LatentController(world, FLAT, CONFIG)
+    controller.start(GOAL, 20)
+    controller.see(0.0, START[:2].astype(np.float32), START)
+    free = controller.plan(0.0, START, Deadline.after(5.0))
+    zone = Zone((0.47, 0.03), (0.02, 0.02))
+    assert zone.signed_distance(free.points).min() < 0, "the way would lead through"
+    controller.fence((zone,))
+    assert zone.signed_distance(controller.plan(0.0, START, Deadline.after(5.0)).points).min() > 0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from latent_mpc.episodes import EpisodeManifest, ManifestError, draw_manifest, episode_seed, read_manifest, write_manifest
 from latent_mpc.evaluate import Evaluation, EvaluationError, Outcome, evaluate, play, summarise
 from latent_mpc.intervals import sign_test, wilson95
-from latent_mpc.policies import PlannerPolicy, RandomPolicy, make_policy
+from latent_mpc.policies import Delay, PlannerPolicy, RandomPolicy, make_policy
 from tiny_runs import tiny_bundle
 
 from planner_node.assembly import PlannerConfig
@@ -145,6 +145,19 @@ def test_a_plan_that_is_not_feasible_is_not_carried_out(untrained, env, monkeypa
     monkeypatch.setattr(model, "rollout", lambda context, actions: np.full((*actions.shape[:2], 8), np.nan, np.float32))
     policy.start(observation, 20, [Zone((0.5, 0.0), (0.01, 0.01))])
     assert np.array_equal(policy.act(observation), np.zeros(3))
+
+
+def test_with_a_delay_what_is_decided_comes_later(bundle, env):
+    """Nothing is done while the first decision is under way, and it is the same decision as without delay, because nothing runs meanwhile."""
+    model = OnnxModel(bundle)
+    observation, _ = env.reset(seed=1)
+    first = {}
+    for steps in (0, 2):
+        policy = make_policy("planner", env, model, PlannerConfig(), 60.0, 0, Delay(steps))
+        policy.start(observation, 20, [])
+        first[steps] = [policy.act(observation) for _ in range(steps + 1)]
+    assert np.array_equal(first[2][0], np.zeros(3)) and np.array_equal(first[2][1], np.zeros(3))
+    assert np.array_equal(first[2][2], first[0][0]) and np.abs(first[0][0]).max() > 0
 
 
 def test_random_actions_are_seeded_and_bounded():

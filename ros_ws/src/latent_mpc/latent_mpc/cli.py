@@ -134,6 +134,8 @@ def evaluate(
     look: Annotated[Optional[list[str]], typer.Option(help="What looks different: camera, light, colours, distractor; may be repeated.")] = None,  # noqa: UP045
     arm_in_goal: Annotated[bool, typer.Option(help="Whether the goal picture shows the arm.")] = True,
     guardrail_head: Annotated[Optional[list[Path]], typer.Option(help="Folder of a guardrail head for the search; may be repeated.")] = None,  # noqa: UP045
+    delay: Annotated[int, typer.Option(help="Steps of 0.2 s between a picture and the action that was decided on it.")] = 0,
+    compensate: Annotated[bool, typer.Option(help="Whether the planner rolls the latent through the actions that run meanwhile.")] = True,
     outcomes: Annotated[Path, typer.Option(help="Every episode's outcome, as JSON lines.")] = Path("runs/evaluation/outcomes.jsonl"),
     record: Annotated[bool, typer.Option("--record", help="Write the table into the bundle's manifest.")] = False,
     env: Annotated[Optional[str], typer.Option(help="A Gymnasium environment instead of a task.", rich_help_panel=ENVIRONMENT)] = None,  # noqa: UP045
@@ -167,6 +169,7 @@ def evaluate(
         elif task is not None and env is None:
             from latent_mpc.evaluate import Evaluation, table
             from latent_mpc.evaluate import evaluate as run_evaluation
+            from latent_mpc.policies import Delay
 
             names = tuple(policy or ("planner", "actor", "cem", "random", "oracle"))
             asked = Evaluation(
@@ -180,6 +183,7 @@ def evaluate(
                 look=tuple(look or ()),
                 arm_in_goal=arm_in_goal,
                 guardrail_heads=tuple(guardrail_head or ()),
+                delay=Delay(delay, compensate),
             )
             result = run_evaluation(asked, outcomes, report)
             text = table(result)

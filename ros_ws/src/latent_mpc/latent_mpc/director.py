@@ -32,6 +32,7 @@ from ros_bridge.stamps import stamp_ns
 
 NODES = ("sim_node", "perception_node", "planner_node", "guardrail_node", "recorder_node")
 _LIFECYCLE_NODES = ("planner_node", "guardrail_node")
+_TO_THE_END = ("REACHED_HORIZON", "REACHED_GOAL")
 _LOOK_AROUND_S = 5.0
 _SERVICE_S = 10.0
 _START_S = 5.0
@@ -273,17 +274,17 @@ class Director:
     def _follow(self, placed: Placed, before: GuardrailCounts, report: Callable[[Progress], None]) -> str:
         """Wait for the end of the episode; why it ended early, or nothing."""
         deadline = time.monotonic() + placed.steps * placed.step_s + _SLACK_S
-        while not self._planner_says("REACHED_HORIZON"):
+        while self._planner_says("PLANNING"):
             if self._guardrail_says("STOPPED"):
                 return f"stopped: {self._guardrail_values().get('reason', '')}"
             if time.monotonic() > deadline:
                 return "timeout"
             self._spin()
             report(self._progress(placed, before))
-        return ""
+        return "" if self._planner is None or self._planner_says(*_TO_THE_END) else self._planner.message.lower()
 
-    def _planner_says(self, word: str) -> bool:
-        return self._planner is not None and self._planner.message == word
+    def _planner_says(self, *words: str) -> bool:
+        return self._planner is not None and self._planner.message in words
 
     def _planner_value(self, key: str) -> float:
         return 0.0 if self._planner is None else float(status_values(self._planner).get(key, "0"))

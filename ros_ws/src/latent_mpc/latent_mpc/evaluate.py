@@ -18,7 +18,7 @@ from arm_model import ToolStep
 from latent_mpc.collect import flat_state
 from latent_mpc.episodes import EpisodeManifest, draw_manifest, read_manifest, write_manifest
 from latent_mpc.intervals import sign_test, wilson95
-from latent_mpc.policies import POLICIES, REFERENCES, make_policy
+from latent_mpc.policies import POLICIES, REFERENCES, Delay, make_policy
 from latent_mpc.walls import WALLED, clearance_m, sim_task, wall_of
 from planner_node.assembly import PlannerConfig
 from sim.appearance import draw_appearance
@@ -54,6 +54,7 @@ class Evaluation:
     arm_in_goal: bool = True
     planner: PlannerConfig = dataclasses.field(default_factory=PlannerConfig)
     guardrail_heads: tuple[Path, ...] = ()
+    delay: Delay = dataclasses.field(default_factory=Delay)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _play(work: tuple[str, Episode]) -> Outcome:
 def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxModel, evaluation: Evaluation) -> Outcome:
     """One episode with one policy."""
     planner = dataclasses.replace(evaluation.planner, mode=policy_name) if policy_name not in REFERENCES else evaluation.planner
-    policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed)
+    policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed, evaluation.delay)
     env.appear(draw_appearance(np.random.default_rng(episode.seed), evaluation.look, least=1.0))
     env.arm_in_goal = evaluation.arm_in_goal
     observation, info = env.reset(options={"episode": episode})
@@ -143,6 +144,8 @@ def evaluate(evaluation: Evaluation, outcomes_file: Path, report: Callable[[int,
     unknown = set(evaluation.policies) - set(POLICIES)
     if unknown:
         raise EvaluationError(f"unknown policy '{sorted(unknown)[0]}'; choose among {', '.join(POLICIES)}")
+    if not 0 <= evaluation.delay.steps <= task_named(sim_task(evaluation.task)).steps:
+        raise EvaluationError(f"a delay of {evaluation.delay.steps} steps is not between 0 and the length of an episode")
     if not evaluation.policies or not evaluation.seeds or min(evaluation.episodes, evaluation.workers) < 1:
         raise EvaluationError("an evaluation needs at least one policy, seed, episode and worker")
     task = task_named(sim_task(evaluation.task))
@@ -203,6 +206,7 @@ def summarise(evaluation: Evaluation, manifest: EpisodeManifest, outcomes: list[
         "manifest": {"fingerprint": manifest.fingerprint, "file": str(evaluation.manifest) if evaluation.manifest else None},
         "look": list(evaluation.look),
         "arm_in_goal": evaluation.arm_in_goal,
+        "delay": dataclasses.asdict(evaluation.delay),
         "episodes": len(manifest.episodes),
         "seeds": list(manifest.seeds),
         **rows[first],

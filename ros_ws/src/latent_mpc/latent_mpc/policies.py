@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,17 @@ REFERENCES = ("random", "oracle")
 POLICIES = (*MODES, *REFERENCES)
 
 
+@dataclass(frozen=True)
+class Delay:
+    """Decisions that take effect ``steps`` whole steps after the picture that they were made from; ``compensated``: the planner reckons with it."""
+
+    steps: int = 0
+    compensated: bool = True
+
+
+AT_ONCE = Delay()
+
+
 class Policy(Protocol):
     """Decides one action at a time."""
 
@@ -35,24 +47,32 @@ class Policy(Protocol):
 class PlannerPolicy:
     """The controller of the planner node, without the node."""
 
-    def __init__(self, model: PlanningModel, tool_step: ToolStep, config: PlannerConfig, deadline_s: float) -> None:
+    def __init__(self, model: PlanningModel, tool_step: ToolStep, config: PlannerConfig, deadline_s: float, delay: Delay = AT_ONCE) -> None:
         self._model = model
         self._deadline_s = deadline_s
+        self._delay = delay
         self._controller = LatentController(model, tool_step, config)
         self._now_s = 0.0
+        self._running: list[NDArray[np.float32]] = []
 
     def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
         """Encode the goal picture."""
         self._now_s = 0.0
+        self._running = [np.zeros(self._controller.meaning.action_dim, np.float32)] * self._delay.steps
         self._controller.start(self._model.encode(observation["goal"][None])[0], steps, zones)
 
     def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Encode, plan, and take the first action of the plan, or none if the plan is not feasible."""
         tool = observation["tool"].astype(np.float64)
         self._controller.see(self._now_s, self._model.encode(observation["image"][None], observation["joints"][None])[0], tool)
-        plan = self._controller.plan(self._now_s, tool, Deadline.after(self._deadline_s))
+        begins = tool
+        for action in self._running:
+            begins = self._controller.meaning.advance(begins, action)
+        left = tool if self._delay.compensated else begins
+        plan = self._controller.plan(self._now_s, begins, Deadline.after(self._deadline_s), left)
         self._now_s += self._controller.meaning.period_s
-        return plan.actions[0] if plan.feasible else np.zeros_like(plan.actions[0])
+        self._running.append(plan.actions[0] if plan.feasible else np.zeros_like(plan.actions[0]))
+        return self._running.pop(0)
 
 
 class RandomPolicy:
@@ -85,10 +105,12 @@ class OraclePolicy:
         return self._env.task.teach(self._env.state(), self._env.episode).astype(np.float32)
 
 
-def make_policy(name: str, env: PicturedGoalEnv, model: PlanningModel, config: PlannerConfig, deadline_s: float, seed: int) -> Policy:
+def make_policy(
+    name: str, env: PicturedGoalEnv, model: PlanningModel, config: PlannerConfig, deadline_s: float, seed: int, delay: Delay = AT_ONCE
+) -> Policy:
     """The policy called ``name``, one of ``POLICIES``."""
     if name == "random":
         return RandomPolicy(env.task.tool_step.action_dim, seed)
     if name == "oracle":
         return OraclePolicy(env)
-    return PlannerPolicy(model, env.task.tool_step, config, deadline_s)
+    return PlannerPolicy(model, env.task.tool_step, config, deadline_s, delay)

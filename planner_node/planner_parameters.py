@@ -1,0 +1,50 @@
+"""What can be set on the planner node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner_node.assembly import MODES
+from planner_node.episode import ProgressConfig
+from planner_node.guardrails.zone import read_zones
+from ros_bridge.parameters import parameter
+
+
+@dataclass(frozen=True)
+class PlannerParameters:
+    """Parameters of the planner node.
+
+    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``zones``,
+    ``clearance_m``, ``steps`` and ``seed`` take effect with the next goal, the others at once. Zones from ``/planner/zones`` take effect at once
+    and stay in force, in the place of the parameter's, until the parameter is set.
+    """
+
+    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
+    model: str = parameter("models/push", "folder of the model bundle")
+    autostart: bool = parameter(True, "configure and activate without being asked")
+    mode: str = parameter("planner", "planner: searches along the actor; actor: the actor alone; cem: searches without the actor", choices=MODES)
+    steps: int = parameter(30, "actions that an episode may take before the arm holds", at_least=1, at_most=100_000)
+    zones: str = parameter("", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad, radius: m}")
+    guardrail_heads: str = parameter("", "folders of guardrail heads from `latent-mpc head fit`, separated by commas")
+    clearance_m: float = parameter(0.015, "m that the commanded tool point keeps from zones", at_least=0.0, at_most=0.5)
+    seed: int = parameter(0, "seed of the search", at_least=0, at_most=2**31 - 1)
+    deadline_s: float = parameter(0.06, "s after which the best plan so far is taken", at_least=0.005, at_most=10.0)
+    rate_hz: float = parameter(20.0, "plans a second at most", at_least=1.0, at_most=100.0)
+    frame_timeout_s: float = parameter(0.2, "s of age at which a latent is too old to plan from", at_least=0.02, at_most=10.0)
+    resync_m: float = parameter(0.04, "m between commanded and measured tool point at which the plan starts over from there", at_least=0.005)
+    stop_on_surprise: bool = parameter(False, "send no plan while the camera shows what was not expected; the guardrail brakes")
+    position_margin: float = parameter(0.03, "rad that plans keep from both ends of every joint", at_least=0.0, at_most=1.0)
+    compensate_latency: bool = parameter(True, "plan from the latent that is expected when the plan arrives, not from the frame's")
+    finish_early: bool = parameter(False, "end when the goal is near, out of reach or blocked, not when all steps are used")
+    near_steps: float = parameter(3.0, "steps from the goal, as the critic sees them, that count as near", at_least=0.1, at_most=1000.0)
+    far_steps: float = parameter(6.0, "steps from the goal beyond which no progress means out of reach", at_least=0.2, at_most=1000.0)
+    patience_s: float = parameter(2.0, "s without progress, or without a feasible plan, that are put up with", at_least=0.2, at_most=1000.0)
+    threads: int = parameter(1, "threads of the inference sessions", at_least=1, at_most=64)
+
+    def __post_init__(self) -> None:
+        read_zones(self.zones)
+        self.progress()
+
+    def progress(self) -> ProgressConfig:
+        """When a goal counts as near, out of reach or blocked."""
+        return ProgressConfig(self.near_steps, far_steps=self.far_steps, patience_s=self.patience_s, blocked_s=self.patience_s)
