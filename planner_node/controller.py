@@ -19,6 +19,8 @@ from world_model.protocol import F32, Context, PlanningModel
 _LEAST_RUNNING = 0.05
 _MOST_RUNNING = 4
 
+_WARM_UP_S = 10.0
+
 
 class LatentController:
     """Receding horizon in latent space: it sees, remembers, plans, and carries the rest of each plan over to the next."""
@@ -33,6 +35,13 @@ class LatentController:
         self._steps = 0
         self._begun_s: float | None = None
         self._last: tuple[float, Plan] | None = None
+
+    def warm_up(self, tool: NDArray[np.float64]) -> None:
+        """Plan once for nothing, with the tool at ``tool (3,) m``: the first run of a graph is slow. Call ``start`` next."""
+        nothing = np.zeros(self._model.latent_dim, dtype=np.float32)
+        self.start(nothing, 2)
+        self.see(0.0, nothing, tool)
+        self.plan(0.0, tool, Deadline.after(_WARM_UP_S))
 
     def start(self, goal: F32, steps: int, zones: Sequence[Zone] = ()) -> None:
         """Begin an episode towards ``goal (D,)`` that may take ``steps`` actions. The search is seeded anew."""

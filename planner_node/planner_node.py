@@ -21,18 +21,19 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from arm_model import Kinematics, ToolStep, UnreachableError, load_arm
-from planner_node.assembly import PlannerConfig
 from planner_node.commanded import Commanded
 from planner_node.continuation import Continuation
 from planner_node.controller import LatentController
 from planner_node.episode import Code, Progress
 from planner_node.guardrails.zone import Zone, ZoneError, read_zones
-from planner_node.joint_path import JointPathError
+from planner_node.joint_path import JointPath, JointPathError
 from planner_node.plan import Plan
+from planner_node.planner_file import planner_config
 from planner_node.planner_parameters import PlannerParameters
 from planner_node.solvers.solver import Deadline
 from planner_node.surprise_watch import SurpriseWatch, followed
 from planner_node.tally import Tally
+from planner_node.validator import validated
 from ros_bridge import diagnostics, qos
 from ros_bridge.images import ImageError, image_to_latent
 from ros_bridge.joints import JointError, Trajectory, read_joint_state, trajectory_message
@@ -42,8 +43,8 @@ from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from world_model.bundle import BundleError, read_manifest
+from world_model.differentiable import DifferentiableModel
 from world_model.heads.onnx_head import OnnxHead
-from world_model.runtime import OnnxModel
 
 _S = 1e-9
 # What is sent of a plan: a new one comes long before its end.
@@ -70,11 +71,14 @@ class PlannerNode(LifecycleNode):
         self._tool_step = ToolStep.from_json(manifest.tool_step)
         if self._tool_step.action_dim != manifest.action_dim:
             raise BundleError(f"{p.model}: its tool step drives {self._tool_step.action_dim} axes, its actions {manifest.action_dim}")
-        self._model = OnnxModel(p.model, p.threads)
-        self._heads = tuple(OnnxHead(folder.strip(), manifest) for folder in p.guardrail_heads.split(",") if folder.strip())
+        self._model = DifferentiableModel(p.model, p.threads)  # torch is imported only for a solver that needs gradients
+        heads = [OnnxHead(folder.strip(), manifest) for folder in p.guardrail_heads.split(",") if folder.strip()]
+        self._cost_heads = tuple(head for head in heads if head.card.kind == "goal-cost")
+        self._heads = tuple(head for head in heads if head not in self._cost_heads)
         self._margins: dict[str, diagnostics.Value] = {}
-        self._warm_up()
-        self._controller = self._new_controller()
+        # Every graph runs once, so that the first plan is as fast as the others.
+        self._new_controller(p).warm_up(self._tool_step.clamp(self._kinematics.tool_point(self._arm.home)))
+        self._controller = self._new_controller(p)
         self._watch = SurpriseWatch.of_bundle(self._model, manifest, self._tool_step)
         self._measured: NDArray[np.float64] | None = None
         self._waiting_goal: Image | None = None
@@ -106,23 +110,17 @@ class PlannerNode(LifecycleNode):
         self.create_service(Trigger, "~/cancel", self._on_cancel)
         self.create_timer(0.2, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def _warm_up(self) -> None:
-        """Run every graph once, so that the first plan is as fast as the others."""
-        controller = self._new_controller()
-        latent = np.zeros(self._model.latent_dim, dtype=np.float32)
-        controller.start(latent, 2)
-        tool = self._tool_step.clamp(self._kinematics.tool_point(self._arm.home))
-        controller.see(0.0, latent, tool)
-        controller.plan(0.0, tool, Deadline.after(10.0))
-
-    def _new_controller(self) -> LatentController:
-        p = self.parameters
-        return LatentController(self._model, self._tool_step, PlannerConfig(p.mode, p.seed, p.clearance_m, heads=self._heads))
+    def _new_controller(self, p: PlannerParameters) -> LatentController:
+        heads = {"heads": self._heads, "cost_heads": self._cost_heads}
+        return LatentController(
+            self._model, self._tool_step, planner_config(p.mode, p.solver, p.planner_file, seed=p.seed, clearance_m=p.clearance_m, **heads)
+        )
 
     def _on_parameters(self, parameters: PlannerParameters) -> None:
         for name in ("robot", "model", "guardrail_heads", "threads", "autostart", "position_margin"):
             if getattr(parameters, name) != getattr(self.parameters, name):
                 raise ValueError(f"parameter '{name}' is fixed at the start; restart the node")
+        self._new_controller(parameters)  # what cannot be built is refused now, not when a goal comes
         if parameters.zones != self.parameters.zones:
             self._zones = read_zones(parameters.zones)
         self.parameters = parameters
@@ -155,7 +153,7 @@ class PlannerNode(LifecycleNode):
             self._waiting_goal = msg  # latched goals reach a planner that starts late; the arm's pose comes with the next joint state
             return
         self._end(Code.REPLACED)
-        self._controller = self._new_controller()
+        self._controller = self._new_controller(self.parameters)
         self._controller.start(goal, self.parameters.steps, self._zones)
         self._episode_steps = self.parameters.steps
         self._goal_stamp = stamp_ns(msg.header.stamp)
@@ -264,13 +262,16 @@ class PlannerNode(LifecycleNode):
         commanded = self._resync()
         tool = commanded.tool_at(switch)
         left = commanded.tool_at(stamp) if self.parameters.compensate_latency else tool
-        plan = self._controller.plan(stamp * _S, tool, Deadline.after(self.parameters.deadline_s), left)
+        found = self._controller.plan(stamp * _S, tool, Deadline.after(self.parameters.deadline_s), left)
+        plan, path = validated(found, lambda choice: self._path(choice.points[: _SENT_STEPS + 1], switch))
         self._tally.planned(plan, begun, time.monotonic() - begun, self.parameters.deadline_s)
         self._plan_ms.add(self._tally.plan_ms)
-        points = plan.points[: _SENT_STEPS + 1] if plan.feasible else np.stack([tool, tool])
-        self._tally.refused_plans += not plan.feasible
-        sent = self._send(points, stamp, switch)
-        self._progress.planned(stamp * _S, sent and plan.feasible)
+        self._progress.planned(stamp * _S, sent=path is not None)
+        if path is not None:
+            self._send(path, stamp, switch)
+        else:
+            self._refuse(plan.verdict.reason)
+            self._hold(stamp)
         self._show(plan, stamp)
         self._publish_status()
 
@@ -283,17 +284,13 @@ class PlannerNode(LifecycleNode):
             self._motion.stand(self._measured, now)
         return self._motion.commanded
 
-    def _send(self, points: NDArray[np.float64], stamp: int, switch: int) -> bool:
-        """Send the motion along planned ``points (H+1, 3) m`` from ``switch`` on, stamped with the frame that it was made from; False: refused."""
-        try:
-            path = self._motion.motion(points, switch, self._fenced, self.parameters.clearance_m)
-        except (UnreachableError, JointPathError) as error:
-            self._tally.refused_plans += 1
-            self.get_logger().warning(f"plan refused: {error}", throttle_duration_sec=1.0)
-            return False
+    def _path(self, points: NDArray[np.float64], switch: int) -> JointPath:
+        return self._motion.motion(points, switch, self._fenced, self.parameters.clearance_m)
+
+    def _send(self, path: JointPath, stamp: int, switch: int) -> None:
+        """Send a motion that begins at ``switch``, stamped with the frame that it was made from."""
         trajectory = Trajectory(stamp, *self._motion.follow(path, stamp, switch))
         self._proposals.publish(trajectory_message(trajectory, self._arm.joints, self._arm.base_frame))
-        return True
 
     def _hold(self, stamp: int) -> None:
         """Hold what is commanded now. Where that cannot be held, nothing is sent, and the guardrail brakes."""
@@ -301,7 +298,14 @@ class PlannerNode(LifecycleNode):
             return
         switch = max(stamp, now_ns(self))
         tool = self._resync().tool_at(switch)
-        self._send(np.stack([tool, tool]), stamp, switch)
+        try:
+            self._send(self._path(np.stack([tool, tool]), switch), stamp, switch)
+        except (UnreachableError, JointPathError) as error:
+            self._refuse(str(error))
+
+    def _refuse(self, reason: str) -> None:
+        self._tally.refused_plans += 1
+        self.get_logger().warning(f"plan refused: {reason}", throttle_duration_sec=1.0)
 
     def _end(self, code: Code, reason: str = "") -> None:
         """The goal that is pursued, if there is one, is no more; the result says why."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from planner_node.assembly import MODES
 from planner_node.episode import ProgressConfig
 from planner_node.guardrails.zone import read_zones
+from planner_node.planner_file import planner_config
 from ros_bridge.parameters import parameter
 
 
@@ -14,18 +15,20 @@ from ros_bridge.parameters import parameter
 class PlannerParameters:
     """Parameters of the planner node.
 
-    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``zones``,
-    ``clearance_m``, ``steps`` and ``seed`` take effect with the next goal, the others at once. Zones from ``/planner/zones`` take effect at once
-    and stay in force, in the place of the parameter's, until the parameter is set.
+    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``solver``,
+    ``planner_file``, ``zones``, ``clearance_m``, ``steps`` and ``seed`` take effect with the next goal, the others at once. Zones
+    from ``/planner/zones`` take effect at once and stay in force, in the place of the parameter's, until the parameter is set.
     """
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
     model: str = parameter("models/push", "folder of the model bundle")
     autostart: bool = parameter(True, "configure and activate without being asked")
     mode: str = parameter("planner", "planner: searches along the actor; actor: the actor alone; cem: searches without the actor", choices=MODES)
+    solver: str = parameter("", "name of a solver, in the place of the one that the mode or the planner file names; see docs/solvers.md")
+    planner_file: str = parameter("", "YAML with solver, critics, weights and settings, such as launch/config/objective.yaml")
     steps: int = parameter(30, "actions that an episode may take before the arm holds", at_least=1, at_most=100_000)
     zones: str = parameter("", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad, radius: m}")
-    guardrail_heads: str = parameter("", "folders of guardrail heads from `latent-mpc head fit`, separated by commas")
+    guardrail_heads: str = parameter("", "folders of guardrail and goal-cost heads from `latent-mpc head fit`, separated by commas")
     clearance_m: float = parameter(0.015, "m that the commanded tool point keeps from zones", at_least=0.0, at_most=0.5)
     seed: int = parameter(0, "seed of the search", at_least=0, at_most=2**31 - 1)
     deadline_s: float = parameter(0.06, "s after which the best plan so far is taken", at_least=0.005, at_most=10.0)
@@ -44,6 +47,7 @@ class PlannerParameters:
     def __post_init__(self) -> None:
         read_zones(self.zones)
         self.progress()
+        planner_config(self.mode, self.solver, self.planner_file)
 
     def progress(self) -> ProgressConfig:
         """When a goal counts as near, out of reach or blocked."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from planner_node.plan import Plan
+from planner_node.plan import NO_PLAN, Plan
 
 _RATE_WINDOW_S = 2.0
 
@@ -52,14 +50,10 @@ class Tally:
             "plan_ms": self.plan_ms,
             "plan_rate_hz": self.plan_rate_hz,
             "frame_age_ms": self.frame_age_ms,
-            "cost": plan.cost if plan is not None and np.isfinite(plan.cost) else 0.0,
-            "margin_m": plan.margin if plan is not None and np.isfinite(plan.margin) else 0.0,
-            "feasible": plan.feasible if plan is not None else True,
-            "candidates": plan.candidates if plan is not None else 0,
             "refused_plans": self.refused_plans,
             "resyncs": self.resyncs,
             "overruns": self.overruns,
             "rejected_inputs": self.rejected_inputs,
             "rejected_zones": self.rejected_zones,
-            **({} if plan is None else {f"cost_{name}": value for name, value in plan.terms.items()}),
+            **(NO_PLAN if plan is None else plan.values()),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +60,27 @@ class LinearWorld:
         turned = np.concatenate([way[:, :2] @ np.array([[cos, sin], [-sin, cos]]), way[:, 2:]], axis=1)
         mean = turned[:, None].astype(np.float32)
         return ActionMixture(np.zeros((len(latents), 1), np.float32), mean, np.full_like(mean, self.spread))
+
+
+class DescendableWorld(LinearWorld):
+    """The same with derivatives, written down by hand."""
+
+    def prepare(self) -> None:
+        """There is nothing to load."""
+
+    def pullback(self, context: Context, actions: F32) -> tuple[F32, Callable[[F32], F32]]:
+        latents = self.rollout(context, actions)
+        lower, upper = (np.array(edge[: self.action_dim]) for edge in (self.tool_step.lower, self.tool_step.upper))
+        free = (latents > lower) & (latents < upper)
+
+        def pull(slope: F32) -> F32:
+            return (self.tool_step.length_m * np.cumsum((slope * free)[:, ::-1], axis=1)[:, ::-1]).astype(np.float32)
+
+        return latents, pull
+
+    def distance_gradient(self, latents: F32, goal: F32) -> F32:
+        away = latents - goal
+        return (away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-9) / self.tool_step.length_m).astype(np.float32)
 
 
 def problem(world: LinearWorld, tool: tuple[float, ...], goal: tuple[float, ...], steps_left: float = 20.0, previous: F32 | None = None) -> Problem:

@@ -20,7 +20,7 @@ from planner_node.solvers.solver import Deadline
 
 START = np.array([0.4, 0.0, 0.02])
 GOAL = np.array([0.6, 0.1], dtype=np.float32)
-CONFIG = PlannerConfig(cem=CemConfig(samples=60, iterations=4, elites=8))
+CONFIG = PlannerConfig(solvers={"cem": CemConfig(samples=60, iterations=4, elites=8)})
 
 
 def tool_at(time_s: float) -> np.ndarray:
@@ -144,6 +144,18 @@ def test_a_second_episode_does_not_depend_on_the_first():
         controller.see(1.0, START[:2].astype(np.float32), START)
         plans.append(controller.plan(1.0, START, Deadline.after(60.0)))
     assert np.array_equal(plans[0].actions, plans[2].actions)
+
+
+def test_a_warm_up_leaves_nothing_behind():
+    plans = []
+    for warm in (False, True):
+        controller = LatentController(LinearWorld(), FLAT, CONFIG)
+        if warm:
+            controller.warm_up(START)
+        controller.start(GOAL, 10)
+        controller.see(0.0, START[:2].astype(np.float32), START)
+        plans.append(controller.plan(0.0, START, Deadline.after(60.0)))
+    assert np.array_equal(plans[0].actions, plans[1].actions)
 
 
 def test_steps_are_counted_from_the_first_frame_and_end_at_zero():

@@ -103,7 +103,7 @@ def test_another_number_of_episodes_than_the_manifest_holds_is_refused(evaluated
 @pytest.mark.parametrize(
     ("change", "error", "reason"),
     [
-        ({"policies": ("planner", "genius")}, EvaluationError, "unknown policy 'genius'; choose among planner, actor, cem, random, oracle"),
+        ({"policies": ("planner", "genius")}, EvaluationError, "unknown policy 'genius'; choose among planner, actor, cem, .*icem, .*random, oracle"),
         ({"policies": ()}, EvaluationError, "at least one policy"),
         ({"episodes": 0}, EvaluationError, "at least one policy, seed, episode"),
         ({"seeds": ()}, EvaluationError, "at least one policy, seed, episode"),
@@ -153,7 +153,7 @@ def test_with_a_delay_what_is_decided_comes_later(bundle, env):
     observation, _ = env.reset(seed=1)
     first = {}
     for steps in (0, 2):
-        policy = make_policy("planner", env, model, PlannerConfig(), 60.0, 0, Delay(steps))
+        policy = make_policy("planner", env, model, PlannerConfig(), 60.0, 0, delay=Delay(steps))
         policy.start(observation, 20, [])
         first[steps] = [policy.act(observation) for _ in range(steps + 1)]
     assert np.array_equal(first[2][0], np.zeros(3)) and np.array_equal(first[2][1], np.zeros(3))

@@ -163,7 +163,9 @@ def test_standing_still_is_pursued_by_standing_still():
 def test_pursued_and_replanned_20_times_a_second_the_tool_keeps_its_clearance(zone):
     """Corners are cut, but each plan starts where the tool is and clears the zone from there."""
     clearance_m, goal = 0.015, np.array([0.62, 0.03], np.float32)
-    controller = LatentController(LinearWorld(), FLAT, PlannerConfig(clearance_m=clearance_m, prior_weight=0.25))
+    controller = LatentController(
+        LinearWorld(), FLAT, PlannerConfig(clearance_m=clearance_m, critics={"temporal_distance": 1.0, "actor_prior": 0.25})
+    )
     controller.start(goal, 30, [zone])
     tool, velocity, visited = np.array([0.4, 0.01, 0.02]), STILL, []
     for tick in range(100):

@@ -78,7 +78,7 @@ def test_the_arm_goes_round_what_a_head_forbids(mode):
 
     def play_through(heads):
         world = LinearWorld()
-        config = PlannerConfig(mode=mode, cem=CemConfig(samples=100, iterations=4, elites=10), heads=heads)
+        config = PlannerConfig(mode=mode, solvers={"cem": CemConfig(samples=100, iterations=4, elites=10)}, heads=heads)
         solver = build_solver(world, world.tool_step, (), config)
         tool, previous, path = np.array([0.40, 0.01]), None, []
         for step in range(24):

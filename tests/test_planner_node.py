@@ -261,7 +261,9 @@ def test_a_planner_in_a_hurry_ends_where_no_action_leads_nearer(start_node, foll
     assert node.stop() == 0
 
 
-def test_bad_input_is_refused_counted_and_survived(planner, follower):
+def test_bad_input_is_refused_counted_and_survived(planner, follower, tmp_path):
+    no_head = tmp_path / "objective.yaml"
+    no_head.write_text("critics: {goal_cost: {head: neat}}\n")
     # Goals and latents of another size, and frames from a clock that is ahead.
     follower.show(np.zeros(LATENT_DIM + 1))
     wait_until(lambda: int(follower.values["rejected_inputs"]) >= 1, what="a refused goal")
@@ -281,7 +283,15 @@ def test_bad_input_is_refused_counted_and_survived(planner, follower):
 
     # Parameters.
     assert follower.set("model", "elsewhere") == (False, "parameter 'model' is fixed at the start; restart the node")
-    for name, value, reason in (("zones", "[{centre: [0, 0]}]", "a zone is"), ("mode", "fly", "must be one of"), ("steps", 0, "")):
+    refusals = (
+        ("zones", "[{centre: [0, 0]}]", "a zone is"),
+        ("mode", "fly", "must be one of"),
+        ("steps", 0, ""),
+        ("solver", "icme", "unknown solver 'icme'; there are"),
+        ("planner_file", "nowhere.yaml", "planner_file nowhere.yaml: No such file"),
+        ("planner_file", str(no_head), "critic 'goal_cost' needs a cost head, not 'neat'"),
+    )
+    for name, value, reason in refusals:
         accepted, why = follower.set(name, value)
         assert not accepted and reason in why and "\n" not in why
     assert planner.process.poll() is None, planner.output
@@ -290,6 +300,7 @@ def test_bad_input_is_refused_counted_and_survived(planner, follower):
 def test_zones_given_while_it_runs_are_kept_out_of_from_the_next_goal_on(planner, follower):
     fence = Zone((0.53, 0.06), (0.03, 0.01), 0.3)
     assert follower.set("zones", json.dumps([{"centre": fence.centre, "half": fence.half, "yaw": fence.yaw}])) == (True, "")
+    assert follower.set("solver", "icem") == (True, "")
     follower.show(np.full(LATENT_DIM, 3.0))
     wait_until(lambda: any(len(message.markers) == 2 for message in follower.markers), what="a marker for the zone")
     drawn = next(message for message in follower.markers if len(message.markers) == 2).markers[1]
@@ -298,6 +309,9 @@ def test_zones_given_while_it_runs_are_kept_out_of_from_the_next_goal_on(planner
     for plan in follower.plans:
         assert_sound(plan)
         assert fence.signed_distance(KINEMATICS.tool_points(plan.positions)).min() > 0.012
+    values = follower.values
+    assert values["solver"] == "icem" and values["validation"] in ("success", "retry") and float(values["plan_margin_zone"]) >= 0
+    assert {f"critic_temporal_distance_{key}" for key in ("mean", "min", "max", "share")} <= values.keys() and "cost_latent_distance" in values
 
 
 def test_bad_input_at_the_start_is_one_line_and_status_2(start_node, tmp_path):
@@ -305,11 +319,14 @@ def test_bad_input_at_the_start_is_one_line_and_status_2(start_node, tmp_path):
     manifest = json.loads((other / "manifest.json").read_text())
     (other / "manifest.json").write_text(json.dumps(manifest | {"joints": ["elbow"]}))
     good = write_bundle(tmp_path / "good", "reach")
+    negative = tmp_path / "negative.yaml"
+    negative.write_text("critics: {effort: -1}\n")
     cases = {
         ("-p", f"model:={tmp_path / 'gone'}"): "is not a model bundle",
         ("-p", f"model:={other}"): "was trained for joints elbow",
         ("-p", f"model:={good}", "-p", "zones:=walls everywhere"): "zones must be a list",
         ("-p", f"model:={good}", "-p", "robot:=ur5"): "no arm description 'ur5'",
+        ("-p", f"model:={good}", "-p", f"planner_file:={negative}"): "critic 'effort': weight is -1",
     }
     started = {arguments: start_node(MODULE, *arguments) for arguments in cases}
     for arguments, reason in cases.items():

@@ -20,13 +20,14 @@ from planner_node.objective import Objective
 from planner_node.plan import Plan
 from planner_node.solvers.actor_rollouts import ActorRolloutsConfig
 from planner_node.solvers.cem import Cem, CemConfig
-from planner_node.solvers.solver import Deadline
+from planner_node.solvers.search import Imagination
+from planner_node.solvers.solver import AnytimeSolver, Deadline
 
 PILLAR = Zone((0.5, 0.0), (0.0, 0.0), radius=0.05)
 WALL = Zone((0.5, 0.0), (0.01, 0.09), yaw=0.2)
 TURNED_OUT = Zone((0.5, 0.03), (0.06, 0.03), yaw=0.7, radius=0.02)
 CLEARANCE_M = 0.012
-SMALL = PlannerConfig(clearance_m=CLEARANCE_M, cem=CemConfig(samples=60, iterations=4, elites=8))
+SMALL = PlannerConfig(clearance_m=CLEARANCE_M, solvers={"cem": CemConfig(samples=60, iterations=4, elites=8)})
 
 
 def unhurried() -> Deadline:
@@ -95,8 +96,9 @@ def test_another_seed_searches_elsewhere():
 
 
 def test_the_deadline_ends_a_cem_search_after_whole_iterations():
+    """By this clock each takes 1 s; one that would end too late is not begun."""
     world = LinearWorld()
-    for reads, iterations in ((0.5, 1), (1.5, 2), (2.5, 3), (1e9, 4)):
+    for reads, iterations in ((0.5, 1), (1.5, 1), (2.0, 2), (2.9, 2), (3.0, 3), (1e9, 4)):
         solver = build_solver(world, FLAT, [], replace(SMALL, mode="cem"))
         plan = solver.plan(problem(world, (0.4, 0.0), (0.6, 0.0)), Deadline.after(reads, ticking()))
         assert plan.iterations == iterations
@@ -107,7 +109,7 @@ def test_the_deadline_ends_a_cem_search_after_whole_iterations():
 def test_the_deadline_ends_imagining_along_the_actor_and_candidates_are_judged_as_far_as_they_got():
     world = LinearWorld()
     for reads, steps in ((0.5, 1), (2.5, 3), (1e9, 16)):
-        solver = build_solver(world, FLAT, [WALL], replace(SMALL, rollouts=ActorRolloutsConfig(horizon=16)))
+        solver = build_solver(world, FLAT, [WALL], replace(SMALL, solvers={"actor_rollouts": ActorRolloutsConfig(horizon=16)}))
         plan = solver.plan(problem(world, (0.4, 0.0), (0.6, 0.0)), Deadline.after(reads, ticking()))
         assert plan.iterations == len(plan.actions) == steps
         assert_consistent(plan, world)
@@ -203,17 +205,23 @@ def test_the_actor_s_own_future_is_a_candidate_and_wins_when_it_is_best():
 def test_without_zones_the_planner_is_never_worse_than_the_actor_in_its_own_eyes():
     for seed in range(10):
         world = LinearWorld(bias=1.2, spread=0.8)
-        config = replace(SMALL, seed=seed, rollouts=ActorRolloutsConfig(horizon=4))
+        config = replace(SMALL, seed=seed, solvers={"actor_rollouts": ActorRolloutsConfig(horizon=4)})
         asked = problem(world, (0.4, 0.1), (0.6, 0.0))
         best = build_solver(world, FLAT, [], config).plan(asked, unhurried())
-        actor = build_solver(world, FLAT, [], replace(config, rollouts=ActorRolloutsConfig(samples=0, horizon=4))).plan(asked, unhurried())
+        actor = build_solver(world, FLAT, [], replace(config, solvers={"actor_rollouts": ActorRolloutsConfig(samples=0, horizon=4)})).plan(
+            asked, unhurried()
+        )
         assert best.cost <= actor.cost
 
 
 def test_a_misled_actor_is_put_right_by_the_search():
     """The actor heads 70 degrees to the side; a sampled first action that leads nearer wins."""
     world = LinearWorld(bias=1.2, spread=0.8)
-    config = replace(SMALL, prior_weight=0.1, rollouts=ActorRolloutsConfig(samples=60, horizon=2))
+    config = replace(
+        SMALL,
+        critics={"temporal_distance": 1.0, "actor_prior": 0.1},
+        solvers={"actor_rollouts": {"samples": 60, "horizon": 2}, "actor": {"horizon": 2}},
+    )
     asked = problem(world, (0.4, 0.0), (0.6, 0.0))
     plan = build_solver(world, FLAT, [], config).plan(asked, unhurried())
     actor = build_solver(world, FLAT, [], replace(config, mode="actor")).plan(asked, unhurried())
@@ -231,7 +239,9 @@ def test_what_is_left_of_the_last_plan_is_among_the_candidates():
     """A detour that no candidate of this poor search would find is kept because it is there already."""
     world = LinearWorld(spread=0.2)
     wall = Zone((0.5, 0.0), (0.01, 0.2))
-    config = replace(SMALL, prior_weight=0.0, rollouts=ActorRolloutsConfig(samples=0, horizon=16, directions=1, held=1))
+    config = replace(
+        SMALL, critics={"temporal_distance": 1.0}, solvers={"actor_rollouts": ActorRolloutsConfig(samples=0, horizon=16, directions=1, held=1)}
+    )
     detour = np.array([[0.0, 1.0]] * 6 + [[1.0, 0.0]] * 5 + [[0.0, -1.0]], dtype=np.float32)
     start = problem(world, (0.44, 0.0), (0.6, 0.0))
     without = build_solver(world, FLAT, [wall], config).plan(start, unhurried())
@@ -258,9 +268,9 @@ def test_a_pace_without_steps_is_refused():
 # CEM.
 
 
-def quadratic_cem(world: LinearWorld, config: CemConfig, seed: int = 0) -> Cem:
+def quadratic_cem(world: LinearWorld, config: CemConfig, seed: int = 0) -> AnytimeSolver:
     objective = Objective([LatentDistanceCritic(weight=1e4)], [WorkspaceGuardrail(world.tool_step)])
-    return Cem(world, world.tool_step, objective, config, np.random.default_rng(seed))
+    return AnytimeSolver("cem", Cem(config, np.random.default_rng(seed)), Imagination(world, world.tool_step, objective))
 
 
 @pytest.mark.parametrize(

@@ -84,13 +84,20 @@ def test_the_planner_knows_a_world_model_only_through_its_protocols():
     for file in files("planner_node"):
         known = {module for module in imports(file) if module.startswith("world_model.")}
         allowed = {"world_model.protocol", "world_model.surprise"} | (
-            {"world_model.bundle", "world_model.runtime"} if file.stem.endswith("_node") else set()
+            {"world_model.bundle", "world_model.runtime", "world_model.differentiable"} if file.stem.endswith("_node") else set()
         )
         heads = "world_model.heads.onnx_head"  # the others are torch
         known -= {heads, f"{heads}.OnnxHead"} if file.stem.endswith("_node") else set()
         strangers = {module for module in known if ".".join(module.split(".")[:2]) not in allowed}
         assert not strangers, f"{name_of(file)} imports {', '.join(sorted(strangers))}"
         assert not packages(file) & {"torch", "onnxruntime", "transformers"}, name_of(file)
+
+
+def test_gradients_import_torch_only_when_they_are_asked_for():
+    """At the top of the file there is no torch, and the file that has it is imported inside a function."""
+    tree = ast.parse((ROOT / "world_model/differentiable.py").read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not [ast.unparse(node) for node in top if "torch" in ast.unparse(node)]
 
 
 @pytest.mark.parametrize("start", RUN_TIME)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,48 @@ class SafetyHead(Protocol):
 
     def margins(self, latents: F32) -> F32:
         """Margins ``(N,)`` of ``latents (N, D)`` in the head's own unit; at least 0 is safe."""
+        ...
+
+
+class CostHead(Protocol):
+    """A learned cost of a scene, such as ``world_model.heads`` fits to what a person said of frames."""
+
+    @property
+    def name(self) -> str:
+        """How it is called."""
+        ...
+
+    def values(self, latents: F32) -> F32:
+        """Costs ``(N, 1)`` of ``latents (N, D)``; the lower, the better."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableDistance(Protocol):
+    """A temporal distance that can be descended on."""
+
+    def distance_gradient(self, latents: F32, goal: F32) -> F32:
+        """Derivative ``(N, D)`` of the distance, in steps, by ``latents (N, D)``."""
+        ...
+
+
+@runtime_checkable
+class DifferentiableRollout(Protocol):
+    """Dynamics that can be descended through."""
+
+    def prepare(self) -> None:
+        """Load what gradients need; a second call does nothing.
+
+        Raises:
+            ValueError: it is not there, in one line.
+        """
+        ...
+
+    def pullback(self, context: Context, actions: F32) -> tuple[F32, Callable[[F32], F32]]:
+        """Imagined latents ``(N, H, D)`` as ``rollout`` gives them, and the map from a slope by these to the slope ``(N, H, A)`` by the actions.
+
+        The map is the transposed Jacobian of each candidate's rollout.
+        """
         ...
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner_node.critics.critic import Slope, level
 from planner_node.plan import Candidates, Problem
-from world_model.protocol import Actor
+from world_model.protocol import ActionMixture, Actor
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,21 @@ class ActorPriorCritic:
 
     def cost(self, problem: Problem, candidates: Candidates) -> NDArray[np.floating]:
         """``(N,)`` in nats."""
-        now = problem.context.latents[:, -1]
-        mixture = self.actor.propose(now, problem.goal, np.array([problem.steps_left]))
         first = candidates.actions[:, 0]
-        return np.minimum(mixture.repeated(len(first)).negative_log_likelihood(first), self.ceiling)
+        return np.minimum(self._mixture(problem).repeated(len(first)).negative_log_likelihood(first), self.ceiling)
+
+    def slope(self, problem: Problem, candidates: Candidates) -> Slope:
+        """That of the first action: the components' own slopes, each as much as it is to blame. At the ceiling there is none."""
+        first = candidates.actions[:, 0]
+        mixture = self._mixture(problem).repeated(len(first))
+        pull = (first[:, None] - mixture.mean) / mixture.std**2
+        log = mixture.logits - 0.5 * (pull * (first[:, None] - mixture.mean)).sum(-1) - np.log(mixture.std).sum(-1)
+        blame = np.exp(log - log.max(-1, keepdims=True))
+        blame /= blame.sum(-1, keepdims=True)
+        below = mixture.negative_log_likelihood(first) < self.ceiling
+        slope = level(candidates)
+        slope.actions[:, 0] = np.where(below[:, None], (blame[..., None] * pull).sum(1), 0.0)
+        return slope
+
+    def _mixture(self, problem: Problem) -> ActionMixture:
+        return self.actor.propose(problem.context.latents[:, -1], problem.goal, np.array([problem.steps_left]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner_node.critics.critic import Slope, level
 from planner_node.plan import Candidates, Problem
 
 
@@ -21,3 +22,8 @@ class EffortCritic:
         """``(N,)``, without a unit."""
         effort: NDArray[np.floating] = (candidates.actions**2).mean((1, 2))
         return effort
+
+    def slope(self, problem: Problem, candidates: Candidates) -> Slope:
+        """Twice the actions over their number."""
+        count = candidates.actions[0].size
+        return Slope(level(candidates).latents, 2.0 / count * candidates.actions)

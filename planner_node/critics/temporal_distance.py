@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner_node.critics.critic import Slope, level
 from planner_node.plan import Candidates, Problem
-from world_model.protocol import TemporalDistance
+from world_model.protocol import DifferentiableDistance, TemporalDistance
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,14 @@ class TemporalDistanceCritic:
         every = self.head.distance(candidates.latents.reshape(-1, dim), problem.goal).reshape(count, horizon)
         total: NDArray[np.floating] = end + self.along * every.mean(1)
         return total
+
+    def slope(self, problem: Problem, candidates: Candidates) -> Slope:
+        """The head's own, at the end and along the way; the head must be a ``DifferentiableDistance``."""
+        assert isinstance(self.head, DifferentiableDistance)
+        slope = level(candidates)
+        slope.latents[:, -1] = self.head.distance_gradient(np.ascontiguousarray(candidates.latents[:, -1]), problem.goal)
+        if self.along:
+            count, horizon, dim = candidates.latents.shape
+            every = self.head.distance_gradient(candidates.latents.reshape(-1, dim), problem.goal).reshape(count, horizon, dim)
+            slope.latents[...] += self.along / horizon * every
+        return slope

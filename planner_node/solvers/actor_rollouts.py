@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from planner_node.action import ActionMeaning
 from planner_node.guardrails.guardrail import sampled
 from planner_node.guardrails.zone import ZoneGuardrail
-from planner_node.objective import Objective
-from planner_node.plan import Candidates, Plan, Problem
-from planner_node.solvers.solver import Deadline, chosen
-from world_model.protocol import F32, PlanningModel
+from planner_node.plan import Candidates, Problem
+from planner_node.settings import SettingsError, require_counts
+from planner_node.solvers.search import Search
+from planner_node.solvers.solver import Deadline
+from world_model.protocol import F32, Actor
 
 _PROJECTIONS = 3
 _BEYOND_M = 1e-3
@@ -34,67 +35,69 @@ class ActorRolloutsConfig:
     held: int = 6
     override: float = 1.0
 
+    def __post_init__(self) -> None:
+        require_counts("actor_rollouts", horizon=self.horizon, held=self.held)
+        require_counts("actor_rollouts", 0, samples=self.samples, directions=self.directions)
+        if not self.override >= 0:
+            raise SettingsError(f"solver 'actor_rollouts': override is {self.override}, must be at least 0")
+
 
 class ActorRollouts:
-    """The default solver: the actor's own future is always among the candidates, so the plan is never worse in its own eyes than the actor alone."""
+    """The default: the actor's own future is always among the candidates, so that without zones no plan is worse, in its own eyes, than the actor."""
 
     def __init__(
         self,
-        model: PlanningModel,
-        meaning: ActionMeaning,
-        objective: Objective,
-        zones: Sequence[ZoneGuardrail],
         config: ActorRolloutsConfig,
+        actor: Actor,
+        zones: Sequence[ZoneGuardrail],
+        fenced: bool,
         rng: np.random.Generator,
     ) -> None:
-        self._model = model
-        self._meaning = meaning
-        self._objective = objective
-        self._zones = zones
-        self._fenced = bool(zones) or bool(objective.latent_guardrails)
         self._config = config
+        self._actor = actor
+        self._zones = zones
+        self._fenced = fenced
         self._rng = rng
 
-    def plan(self, problem: Problem, deadline: Deadline) -> Plan:
-        """Imagine all candidates step by step; at the deadline they are judged as far as they have got."""
-        config = self._config
+    def iterate(self, search: Search, deadline: Deadline) -> Iterator[None]:
+        """Imagine all candidates step by step, each step an iteration; at the deadline they are judged as far as they have got."""
+        config, problem = self._config, search.problem
+        meaning = search.imagination.meaning
         directions = config.directions if self._fenced else 0
         keep_previous = problem.previous is not None and len(problem.previous) > 0 and self._fenced
         count = 1 + config.samples + directions + int(keep_previous)
-        horizon = max(1, min(config.horizon, int(np.ceil(problem.steps_left))))
-        forced = self._forced(problem, count, directions, keep_previous, horizon)
+        horizon = search.horizon(config.horizon)
+        forced = self._forced(problem, count, directions, keep_previous, horizon, search.action_dim)
         context = problem.context.repeated(count)
         points = [np.repeat(problem.tool[None], count, axis=0)]
         actions: list[F32] = []
         latents: list[F32] = []
         for step in range(horizon):
             now = np.ascontiguousarray(context.latents[:, -1])
-            mixture = self._model.propose(now, problem.goal, np.full(count, problem.steps_left - step))
+            mixture = self._actor.propose(now, problem.goal, np.full(count, problem.steps_left - step))
             action = mixture.mode()
             if step == 0 and config.samples:
                 drawn = slice(1, 1 + config.samples)
                 action[drawn] = mixture.sample(self._rng)[drawn]
             held = ~np.isnan(forced[:, step, 0])
             action[held] = forced[held, step]
-            action = self._kept_out(points[-1], action)
-            imagined = self._model.rollout(context, action[:, None])[:, 0]
+            action = self._kept_out(points[-1], action, meaning)
+            imagined = search.imagination.rollout(context, action[:, None])[:, 0]
             context = context.extended(action, imagined)
             actions.append(action)
             latents.append(imagined)
-            points.append(self._meaning.advance(points[-1], action))
+            points.append(meaning.advance(points[-1], action))
             if deadline.passed():
                 break
         candidates = Candidates(np.stack(actions, axis=1), np.stack(latents, axis=1), np.stack(points, axis=1))
-        scores = self._objective.score(problem, candidates)
-        best = int(scores.ranking()[0])
-        threshold = config.override if self._fenced else 0.0
-        if scores.margin[0] >= 0 and scores.cost[0] - scores.cost[best] <= threshold:
-            best = 0
-        return chosen(candidates, scores, best, count, len(actions), deadline)
+        scores = search.add(candidates, iterations=len(actions))
+        own = np.zeros(1, dtype=np.intp)
+        search.prefer(candidates.taken(own), scores.taken(own), config.override if self._fenced else 0.0)
+        yield
 
-    def _forced(self, problem: Problem, count: int, directions: int, keep_previous: bool, horizon: int) -> F32:
+    def _forced(self, problem: Problem, count: int, directions: int, keep_previous: bool, horizon: int, dim: int) -> F32:
         """Actions that some candidates must begin with: ``(N, horizon, A)``, NaN where the actor is free."""
-        config, dim = self._config, self._meaning.action_dim
+        config = self._config
         forced = np.full((count, horizon, dim), np.nan, dtype=np.float32)
         if directions:
             way = self._rng.standard_normal((directions, dim))
@@ -110,37 +113,39 @@ class ActorRollouts:
             forced[-1, : len(kept)] = kept
         return forced
 
-    def _kept_out(self, points: NDArray[np.float64], actions: F32) -> F32:
+    def _kept_out(self, points: NDArray[np.float64], actions: F32, meaning: ActionMeaning) -> F32:
         """Actions bent along the zones: as they are where the step is safe, else slid along the edge, else none."""
         for zone in self._zones:
-            safe = self._safe(zone, points, actions)
+            safe = _safe(zone, points, actions, meaning)
             if bool(safe.all()):
                 continue
-            slid = self._slid(zone, points, actions)
+            slid = _slid(zone, points, actions, meaning)
             normal = zone.zone.normal(points)
             inward = np.minimum((actions[:, :2] * normal).sum(-1, keepdims=True), 0.0)
             tangent = actions.copy()
             tangent[:, :2] -= inward * normal
             stopped = np.zeros_like(actions)
-            use_slid = self._safe(zone, points, slid)
-            use_tangent = self._safe(zone, points, tangent)
+            use_slid = _safe(zone, points, slid, meaning)
+            use_tangent = _safe(zone, points, tangent, meaning)
             actions = np.where(safe[:, None], actions, np.where(use_slid[:, None], slid, np.where(use_tangent[:, None], tangent, stopped))).astype(
                 np.float32
             )
         return actions
 
-    def _slid(self, zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32) -> F32:
-        """Actions towards the nearest safe point of where they lead."""
-        ends = self._meaning.advance(points, actions)
-        for _ in range(_PROJECTIONS):
-            lacking = -zone.margins(ends)
-            ends[:, :2] += np.where(lacking > 0, lacking + _BEYOND_M, 0.0)[:, None] * zone.zone.normal(ends)
-        slid = actions.copy()
-        slid[:, :2] = self._meaning.between(points, ends)[:, :2]
-        return slid
 
-    def _safe(self, zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32) -> NDArray[np.bool_]:
-        ends = self._meaning.advance(points, actions)
-        path = sampled(np.stack([points, ends], axis=1))
-        here = np.minimum(zone.margins(points), 0.0)
-        return np.asarray((zone.margins(path) >= here[:, None] - 1e-9).all(1), dtype=np.bool_)
+def _slid(zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32, meaning: ActionMeaning) -> F32:
+    """Actions towards the nearest safe point of where they lead."""
+    ends = meaning.advance(points, actions)
+    for _ in range(_PROJECTIONS):
+        lacking = -zone.margins(ends)
+        ends[:, :2] += np.where(lacking > 0, lacking + _BEYOND_M, 0.0)[:, None] * zone.zone.normal(ends)
+    slid = actions.copy()
+    slid[:, :2] = meaning.between(points, ends)[:, :2]
+    return slid
+
+
+def _safe(zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32, meaning: ActionMeaning) -> NDArray[np.bool_]:
+    ends = meaning.advance(points, actions)
+    path = sampled(np.stack([points, ends], axis=1))
+    here = np.minimum(zone.margins(points), 0.0)
+    return np.asarray((zone.margins(path) >= here[:, None] - 1e-9).all(1), dtype=np.bool_)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner_node.action import ActionMeaning
-from planner_node.objective import Objective
-from planner_node.plan import Plan, Problem
-from planner_node.solvers.solver import Deadline, chosen, imagine
-from world_model.protocol import F32, WorldModel
+from planner_node.settings import require_positive
+from planner_node.solvers.noise import correlated
+from planner_node.solvers.search import Search
+from planner_node.solvers.solver import Deadline
+from planner_node.solvers.warm_start import warm_start
+from world_model.protocol import F32
 
 
 @dataclass(frozen=True)
 class CemConfig:
-    """``samples`` candidates for each of ``iterations``; the best ``elites`` shape the next draw (Rubinstein 1999; noise as in iCEM, Pinneri 2020).
+    """``samples`` candidates for each of ``iterations``; the best ``elites`` shape the next draw (Rubinstein 1999).
 
     The first draw has deviation ``std``, no later one less than ``least_std``; ``correlation`` is that of the noise from one step to the next.
     """
@@ -28,54 +30,41 @@ class CemConfig:
     least_std: float = 0.02
     correlation: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.elites < self.samples or min(self.iterations, self.horizon) < 1:
+            raise ValueError(f"CEM needs 1 <= elites < samples, and at least one iteration and step, not {self}")
+        require_positive("cem", std=self.std, least_std=self.least_std)
+        if not 0 <= self.correlation < 1:
+            raise ValueError(f"solver 'cem': correlation is {self.correlation}, must be at least 0 and below 1")
+
 
 class Cem:
     """Keeps nothing between calls but its generator: a warm start comes with the problem."""
 
-    def __init__(self, model: WorldModel, meaning: ActionMeaning, objective: Objective, config: CemConfig, rng: np.random.Generator) -> None:
-        if not 1 <= config.elites < config.samples or min(config.iterations, config.horizon) < 1:
-            raise ValueError(f"CEM needs 1 <= elites < samples, and at least one iteration and step, not {config}")
-        self._model = model
-        self._meaning = meaning
-        self._objective = objective
+    def __init__(self, config: CemConfig, rng: np.random.Generator) -> None:
         self._config = config
         self._rng = rng
 
-    def plan(self, problem: Problem, deadline: Deadline) -> Plan:
-        """Draw, imagine, judge, narrow; the elites stay among the candidates, so the best one is never lost."""
-        config, dim = self._config, self._meaning.action_dim
-        horizon = max(1, min(config.horizon, int(np.ceil(problem.steps_left))))
-        mean = self._warm(problem, horizon)
-        std = np.full((horizon, dim), config.std, dtype=np.float32)
+    def iterate(self, search: Search, deadline: Deadline) -> Iterator[None]:
+        """Draw, imagine, judge, narrow; the elites stay among the candidates. The best of all is kept by the search."""
+        config = self._config
+        horizon = search.horizon(config.horizon)
+        mean = warm_start(search, horizon)
+        std = np.full((horizon, search.action_dim), config.std, dtype=np.float32)
         drawn = self._drawn(mean, std, config.samples)
         drawn[1] = 0.0
-        candidates = imagine(problem, self._model, self._meaning, drawn)
-        scores = self._objective.score(problem, candidates)
-        imagined, iterations = config.samples, 1
-        while iterations < config.iterations and not deadline.passed():
+        candidates, scores = search.judge(drawn)
+        yield
+        for _ in range(config.iterations - 1):
             elites = scores.ranking()[: config.elites]
             candidates, scores = candidates.taken(elites), scores.taken(elites)
             mean, std = candidates.actions.mean(0), 0.9 * candidates.actions.std(0) + config.least_std
-            fresh = imagine(problem, self._model, self._meaning, self._drawn(mean, std, config.samples - config.elites))
-            scores = scores.joined(self._objective.score(problem, fresh))
-            candidates = candidates.joined(fresh)
-            imagined += config.samples - config.elites
-            iterations += 1
-        return chosen(candidates, scores, int(scores.ranking()[0]), imagined, iterations, deadline)
-
-    def _warm(self, problem: Problem, horizon: int) -> F32:
-        mean = np.zeros((horizon, self._meaning.action_dim), dtype=np.float32)
-        if problem.previous is not None and len(problem.previous):
-            kept = problem.previous[:horizon]
-            mean[: len(kept)] = kept
-            mean[len(kept) :] = kept[-1] * 0.5
-        return mean
+            fresh, its_scores = search.judge(self._drawn(mean, std, config.samples - config.elites))
+            candidates, scores = candidates.joined(fresh), scores.joined(its_scores)
+            yield
 
     def _drawn(self, mean: F32, std: F32, count: int) -> F32:
         """``count`` bounded action sequences with noise correlated in time; the first is the mean itself."""
-        noise = self._rng.standard_normal((count, *mean.shape)).astype(np.float32)
-        rho = self._config.correlation
-        for step in range(1, mean.shape[0]):
-            noise[:, step] = rho * noise[:, step - 1] + np.sqrt(1 - rho**2) * noise[:, step]
+        noise = correlated(self._rng, (count, *mean.shape), self._config.correlation)
         noise[0] = 0.0
         return np.clip(mean + std * noise, -1.0, 1.0).astype(np.float32)

@@ -1,17 +1,14 @@
-"""What a solver is, and the clock that it must obey."""
+"""What a solver is: a strategy that proposes, one iteration after another, and a loop that stops it at the deadline and keeps the best."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
-from planner_node.action import ActionMeaning
-from planner_node.plan import Candidates, Plan, Problem, Scores
-from world_model.protocol import F32, WorldModel
+from planner_node.plan import Plan, Problem
+from planner_node.solvers.search import Imagination, Search
 
 
 @dataclass(frozen=True)
@@ -40,37 +37,39 @@ class Solver(Protocol):
     """Searches for the best feasible future."""
 
     def plan(self, problem: Problem, deadline: Deadline) -> Plan:
-        """The best plan found before the deadline; at least one candidate is always imagined.
+        """The best plan found before the deadline; at least one iteration is always done.
 
         ``Plan.feasible`` says whether it may be carried out.
         """
         ...
 
 
-def commanded_points(problem: Problem, meaning: ActionMeaning, actions: F32) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Commanded points ``(N, H+1, P)``: now, and after each of ``actions (N, H, A)``."""
-    points = [np.broadcast_to(problem.tool, (len(actions), *problem.tool.shape))]
-    for step in range(actions.shape[1]):
-        points.append(meaning.advance(points[-1], actions[:, step]))
-    return np.stack(points, axis=1)
+class Strategy(Protocol):
+    """How candidates come to be."""
+
+    def iterate(self, search: Search, deadline: Deadline) -> Iterator[None]:
+        """Hand candidates to ``search`` and yield after each iteration. It may be left after any of them, and is not told."""
+        ...
 
 
-def imagine(problem: Problem, model: WorldModel, meaning: ActionMeaning, actions: F32) -> Candidates:
-    """Candidates from ``actions (N, H, A)``, imagined in one rollout."""
-    latents = model.rollout(problem.context.repeated(len(actions)), actions)
-    return Candidates(actions, latents, commanded_points(problem, meaning, actions))
+@dataclass(frozen=True)
+class AnytimeSolver:
+    """Runs a strategy until it has no more iterations or the deadline passes; the best *feasible* candidate of all iterations is the plan.
 
+    Iterations are whole. One that, taking as long as the one before it, would end after the deadline is not begun; the first always is.
+    """
 
-def chosen(candidates: Candidates, scores: Scores, index: int, imagined: int, iterations: int, deadline: Deadline) -> Plan:
-    """The candidate at ``index`` as a plan."""
-    return Plan(
-        actions=candidates.actions[index],
-        latents=candidates.latents[index],
-        points=candidates.points[index],
-        cost=float(scores.cost[index]),
-        margin=float(scores.margin[index]),
-        candidates=imagined,
-        iterations=iterations,
-        seconds=deadline.elapsed(),
-        terms={name: float(values[index]) for name, values in scores.terms.items()},
-    )
+    name: str
+    strategy: Strategy
+    imagination: Imagination
+
+    def plan(self, problem: Problem, deadline: Deadline) -> Plan:
+        """See ``Solver``."""
+        search = Search(problem, self.imagination)
+        before = 0.0
+        for _ in self.strategy.iterate(search, deadline):
+            now = deadline.elapsed()
+            if now + (now - before) > deadline.seconds:
+                break
+            before = now
+        return search.plan(self.name, deadline.elapsed())

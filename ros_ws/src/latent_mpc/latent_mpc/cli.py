@@ -18,6 +18,7 @@ from latent_mpc.commands_exploration import compare_exploration
 from latent_mpc.commands_head import head
 from latent_mpc.commands_objectives import compare_objectives, pretrain
 from latent_mpc.commands_robustness import robustness
+from latent_mpc.commands_solvers import compare_solvers
 from latent_mpc.commands_surprise import surprise
 from latent_mpc.commands_training import bench_training
 from latent_mpc.json_file import write_json
@@ -39,6 +40,7 @@ app.command()(surprise)
 app.add_typer(head)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
+app.command()(compare_solvers)
 
 # typer reads these at run time, where Python 3.10 cannot look into `X | None` of a string.
 JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")]  # noqa: UP045

@@ -18,12 +18,13 @@ from arm_model import ToolStep
 from latent_mpc.collect import flat_state
 from latent_mpc.episodes import EpisodeManifest, draw_manifest, read_manifest, write_manifest
 from latent_mpc.intervals import sign_test, wilson95
-from latent_mpc.policies import POLICIES, REFERENCES, Delay, make_policy
+from latent_mpc.policies import POLICIES, REFERENCES, Delay, PlannerPolicy, make_policy
 from latent_mpc.walls import WALLED, clearance_m, sim_task, wall_of
 from planner_node.assembly import PlannerConfig
 from sim.appearance import draw_appearance
 from sim.tasks import Episode, PicturedGoalEnv, make_env, task_named
 from world_model.bundle import bundle_sha256
+from world_model.differentiable import DifferentiableModel
 from world_model.heads.onnx_head import OnnxHead
 from world_model.heads.rule import Rule, parse_rule
 from world_model.protocol import SafetyHead
@@ -40,6 +41,7 @@ class Evaluation:
 
     ``look`` names the factors of ``sim.appearance`` that differ, at full strength and anew in every episode, in the goal picture as in the camera's.
     ``arm_in_goal`` off: the goal picture shows the scene without the arm. ``guardrail_heads``: folders of learned guardrails for the search.
+    ``cpu_time``: deadlines and decisions are counted in the process's CPU time, so that a busy machine changes nothing.
     """
 
     model: Path
@@ -55,13 +57,20 @@ class Evaluation:
     planner: PlannerConfig = dataclasses.field(default_factory=PlannerConfig)
     guardrail_heads: tuple[Path, ...] = ()
     delay: Delay = dataclasses.field(default_factory=Delay)
+    cpu_time: bool = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What decisions are timed by."""
+        return time.process_time if self.cpu_time else time.perf_counter
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How one episode went. ``clearance_m``: least distance of the true tool point from the wall, negative inside; ``plan_ms``: decision times.
 
-    ``forbidden_steps``: frames that truly were where a guardrail head's rule forbids to be, None without such a rule.
+    ``forbidden_steps``: frames that truly were where a guardrail head's rule forbids to be, None without such a rule. Of each decision of a planner:
+    ``candidates`` imagined, ``iterations`` done; ``infeasible`` of them came without a plan.
     """
 
     policy: str
@@ -72,6 +81,9 @@ class Outcome:
     clearance_m: float | None
     plan_ms: tuple[float, ...]
     forbidden_steps: int | None = None
+    candidates: tuple[int, ...] = ()
+    iterations: tuple[int, ...] = ()
+    infeasible: int = 0
 
 
 _worker: tuple[Evaluation, PicturedGoalEnv, OnnxModel] | None = None  # with the guardrail heads opened
@@ -79,7 +91,7 @@ _worker: tuple[Evaluation, PicturedGoalEnv, OnnxModel] | None = None  # with the
 
 def _open_worker(evaluation: Evaluation) -> None:
     global _worker  # one simulator and one model per worker process, opened once
-    model = OnnxModel(evaluation.model)
+    model = DifferentiableModel(evaluation.model)  # torch is imported only where a solver needs gradients
     planner = dataclasses.replace(evaluation.planner, heads=open_heads(evaluation, model))
     _worker = (dataclasses.replace(evaluation, planner=planner), make_env(sim_task(evaluation.task)), model)
 
@@ -105,7 +117,7 @@ def _play(work: tuple[str, Episode]) -> Outcome:
 def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxModel, evaluation: Evaluation) -> Outcome:
     """One episode with one policy."""
     planner = dataclasses.replace(evaluation.planner, mode=policy_name) if policy_name not in REFERENCES else evaluation.planner
-    policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed, evaluation.delay)
+    policy = make_policy(policy_name, env, model, planner, evaluation.deadline_s, episode.seed, evaluation.clock, evaluation.delay)
     env.appear(draw_appearance(np.random.default_rng(episode.seed), evaluation.look, least=1.0))
     env.arm_in_goal = evaluation.arm_in_goal
     observation, info = env.reset(options={"episode": episode})
@@ -118,15 +130,28 @@ def play(policy_name: str, episode: Episode, env: PicturedGoalEnv, model: OnnxMo
     times = []
     truncated = False
     while not truncated:
-        begun = time.perf_counter()
+        begun = evaluation.clock()
         action = policy.act(observation)
-        times.append(1e3 * (time.perf_counter() - begun))
+        times.append(1e3 * (evaluation.clock() - begun))
         observation, _, _, truncated, info = env.step(action)
         state = flat_state(env.state())
         forbidden += any(rule.values(state) < 0 for rule in rules)
     clearance = None if wall is None else clearance_m(wall, env.tool_path())
     success = bool(info["success"]) and (clearance is None or clearance >= 0)
-    return Outcome(policy_name, episode.seed, success, start, float(info["distance_m"]), clearance, tuple(times), forbidden if rules else None)
+    plans = policy.plans if isinstance(policy, PlannerPolicy) else []
+    return Outcome(
+        policy_name,
+        episode.seed,
+        success,
+        start,
+        float(info["distance_m"]),
+        clearance,
+        tuple(times),
+        forbidden if rules else None,
+        tuple(plan.candidates for plan in plans),
+        tuple(plan.iterations for plan in plans),
+        sum(not plan.feasible for plan in plans),
+    )
 
 
 def rule_of(head: SafetyHead) -> Rule | None:
@@ -246,12 +271,16 @@ def _row(group: list[Outcome]) -> dict[str, Any]:
     finals = np.array([o.final_distance_m for o in group])
     times = np.concatenate([o.plan_ms for o in group])
     clearances = [o.clearance_m for o in group if o.clearance_m is not None]
+    candidates, iterations = (np.concatenate([getattr(o, name) for o in group]) for name in ("candidates", "iterations"))
     return {
         "success_rate": _rate(group),
         "ci95": [round(edge, 4) for edge in wilson95(sum(o.success for o in group), len(group))],
         "final_distance_m": {"median": float(np.median(finals)), "p90": float(np.quantile(finals, 0.9))},
         "within_m": {f"{limit:.3f}": float((finals <= limit).mean()) for limit in (0.02, 0.025, 0.03, 0.04, 0.05)},
         "plan_ms": {"p50": float(np.median(times)), "p99": float(np.quantile(times, 0.99))},
+        "candidates": float(np.median(candidates)) if len(candidates) else None,
+        "iterations": float(np.median(iterations)) if len(iterations) else None,
+        "infeasible_share": sum(o.infeasible for o in group) / len(candidates) if len(candidates) else None,
         "intrusions": sum(clearance < 0 for clearance in clearances) if clearances else None,
         "least_clearance_m": min(clearances) if clearances else None,
         "forbidden_episodes": sum(bool(o.forbidden_steps) for o in group) if group and group[0].forbidden_steps is not None else None,

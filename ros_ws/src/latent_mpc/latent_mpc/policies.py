@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,12 +14,15 @@ from arm_model import ToolStep
 from planner_node.assembly import MODES, PlannerConfig
 from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone
+from planner_node.plan import Plan
+from planner_node.solvers.registry import SOLVERS
 from planner_node.solvers.solver import Deadline
 from sim.tasks import PicturedGoalEnv
 from world_model.protocol import PlanningModel
 
 REFERENCES = ("random", "oracle")
-POLICIES = (*MODES, *REFERENCES)
+# Every solver is a policy; `planner` is the default one, along the actor.
+POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,29 @@ class Policy(Protocol):
 
 
 class PlannerPolicy:
-    """The controller of the planner node, without the node."""
+    """The controller of the planner node, without the node. ``plans`` are those of the episode so far."""
 
-    def __init__(self, model: PlanningModel, tool_step: ToolStep, config: PlannerConfig, deadline_s: float, delay: Delay = AT_ONCE) -> None:
+    def __init__(
+        self,
+        model: PlanningModel,
+        tool_step: ToolStep,
+        config: PlannerConfig,
+        deadline_s: float,
+        clock: Callable[[], float],
+        delay: Delay = AT_ONCE,
+    ) -> None:
         self._model = model
         self._deadline_s = deadline_s
+        self._clock = clock
         self._delay = delay
         self._controller = LatentController(model, tool_step, config)
         self._now_s = 0.0
         self._running: list[NDArray[np.float32]] = []
+        self.plans: list[Plan] = []
 
     def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
         """Encode the goal picture."""
-        self._now_s = 0.0
+        self._now_s, self.plans = 0.0, []
         self._running = [np.zeros(self._controller.meaning.action_dim, np.float32)] * self._delay.steps
         self._controller.start(self._model.encode(observation["goal"][None])[0], steps, zones)
 
@@ -69,7 +83,8 @@ class PlannerPolicy:
         for action in self._running:
             begins = self._controller.meaning.advance(begins, action)
         left = tool if self._delay.compensated else begins
-        plan = self._controller.plan(self._now_s, begins, Deadline.after(self._deadline_s), left)
+        plan = self._controller.plan(self._now_s, begins, Deadline.after(self._deadline_s, self._clock), left)
+        self.plans.append(plan)
         self._now_s += self._controller.meaning.period_s
         self._running.append(plan.actions[0] if plan.feasible else np.zeros_like(plan.actions[0]))
         return self._running.pop(0)
@@ -106,11 +121,18 @@ class OraclePolicy:
 
 
 def make_policy(
-    name: str, env: PicturedGoalEnv, model: PlanningModel, config: PlannerConfig, deadline_s: float, seed: int, delay: Delay = AT_ONCE
+    name: str,
+    env: PicturedGoalEnv,
+    model: PlanningModel,
+    config: PlannerConfig,
+    deadline_s: float,
+    seed: int,
+    clock: Callable[[], float] = time.monotonic,
+    delay: Delay = AT_ONCE,
 ) -> Policy:
-    """The policy called ``name``, one of ``POLICIES``."""
+    """The policy called ``name``, one of ``POLICIES``; ``clock`` is what a deadline is counted by."""
     if name == "random":
         return RandomPolicy(env.task.tool_step.action_dim, seed)
     if name == "oracle":
         return OraclePolicy(env)
-    return PlannerPolicy(model, env.task.tool_step, config, deadline_s, delay)
+    return PlannerPolicy(model, env.task.tool_step, config, deadline_s, clock, delay)
