@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from planner_node.grid import stamp_of_slot
 from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
+from planner_node.staleness import Staleness, StalenessConfig
 
 
 class GuardError(ValueError):
@@ -63,10 +64,16 @@ class Command:
 
 @dataclass
 class Counts:
-    """What happened since the start, for the status."""
+    """What happened since the start, for the status.
+
+    ``interventions``: cycles that followed the promised stop instead of the plan; ``filtered``: cycles in which the barrier filter was asked,
+    ``unanswered``: those in which it had no answer.
+    """
 
     cycles: int = 0
     interventions: int = 0
+    filtered: int = 0
+    unanswered: int = 0
     missed_cycles: int = 0
     stops: int = 0
     brakings: int = 0
@@ -79,8 +86,9 @@ class Guard:
     from the sample of that trajectory for slot ``n``, however late it comes, and publishes its successor from slot ``n + 1`` on.
     """
 
-    def __init__(self, config: GuardConfig, shield: Shield, gate: PlanGate) -> None:
+    def __init__(self, config: GuardConfig, shield: Shield, gate: PlanGate, streams: Staleness | None = None) -> None:
         self.config = config
+        self.streams = streams or Staleness(StalenessConfig())
         self.counts = Counts()
         self.state = State.DISARMED
         self.reason = "not armed"
@@ -132,6 +140,20 @@ class Guard:
         self.state = State.DISARMED
         self.reason = "not armed"
 
+    def finish(self, reason: str) -> None:
+        """Brake to rest and be DISARMED then, without a latch: the process is about to end, or to be deactivated."""
+        self._latch(State.DISARMED, reason)
+
+    @property
+    def set_point(self) -> NDArray[np.float64] | None:
+        """Where the joints were last told to be ``(J,) rad``; None while nothing is sent."""
+        return None if self._published is None else self._published.positions[0]
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing would be sent: disarmed or stopped, and at rest."""
+        return self._published is None
+
     def disarm(self, reason: str) -> None:
         """Fall silent at once: nothing that is computed would be sent. The arm follows the braking trajectory that it has."""
         if self._stopping:
@@ -151,7 +173,19 @@ class Guard:
         if self._slot is not None:
             self._slot += slots
         self._gate.clear()
+        self.streams.forget_stamps()
         self._latch(State.DISARMED, "ROS time jumped")
+
+    def propose(self, plan: Proposal, ros_ns: int, steady_s: float) -> None:
+        """Offer ``plan``, received at ``ros_ns`` ROS time and ``steady_s`` on the steady clock, to the gate.
+
+        Raises:
+            PlanRejectedError: the gate refuses it, or a stream that plans are made from has fallen silent: then the plan in force is held. Counted.
+        """
+        held = self.streams.held(steady_s)
+        if held:
+            raise self._gate.reject(held)
+        self._gate.offer(plan, ros_ns, steady_s)
 
     def measured(self, position: NDArray[np.float64], velocity: NDArray[np.float64] | None, stamp_ns: int, steady_s: float) -> None:
         """Take in joints ``position (J,) rad`` and ``velocity (J,) rad/s`` measured at ``stamp_ns``, received at ``steady_s``.
@@ -179,12 +213,16 @@ class Guard:
         start = published.motion(elapsed - 1)
         self._check_tracking(start, steady_s)
         obstacle = self._why_not_to_move(steady_s)
+        if obstacle:
+            # What was planned before the arm was made to stop must not move it afterwards.
+            self._gate.drop()
         # The first command after arming repeats the measured joints, whatever a plan says.
         target = None if obstacle or first else self._gate.target(stamp_of_slot(slot + 1), steady_s)
         new_plan_stamp_ns = None
         if target is not None:
             braking = self._follow(published, elapsed, target)
             new_plan_stamp_ns = self._new_plan_stamp_ns()
+            self.reason = self.reason or self.streams.held(steady_s)
         else:
             braking = self._brake(published, elapsed, obstacle)
         self._slot, self._published = slot, braking
@@ -198,6 +236,8 @@ class Guard:
         self.state = State.TRACKING
         self.reason = step.reason
         self.counts.interventions += step.intervened
+        self.counts.filtered += step.filtered
+        self.counts.unanswered += step.unanswered
         return step.braking
 
     def _brake(self, published: Braking, elapsed: int, obstacle: str) -> Braking:
@@ -257,7 +297,7 @@ class Guard:
             return self.reason
         if steady_s - self._measured_s > self.config.joint_timeout_s:
             return f"no joint states for {1e3 * self.config.joint_timeout_s:.0f} ms"
-        return self.obstacle
+        return self.obstacle or self.streams.stopped(steady_s)
 
     def _check_tracking(self, commanded: Motion, steady_s: float) -> None:
         if self._measured is None or self._ending is not None or steady_s - self._measured_s > self.config.joint_timeout_s:

@@ -6,57 +6,98 @@ Wiring only: what is decided lies in :mod:`planner_node.guard`, what may be emit
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import time
 from dataclasses import dataclass
 
 import numpy as np
+import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import uninstall_signal_handlers
 from rclpy.task import Future
 from rclpy.timer import Timer
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from arm_model import load_arm
+from arm_model import load_arm, read_scene
+from planner_node.barrier import BarrierConfig
 from planner_node.grid import CYCLE_NS, Grid, stamp_of_slot
 from planner_node.guard import Command, Guard, GuardConfig, GuardError, State
 from planner_node.plan_gate import PlanGate, PlanGateConfig, PlanRejectedError, Proposal
 from planner_node.shield import Shield, ShieldConfig
+from planner_node.staleness import Staleness, StalenessConfig
+from planner_node.surroundings import SurroundingsConfig, surroundings_of
+from planner_node.workspace import read_workspace
 from ros_bridge import diagnostics, qos
 from ros_bridge.joints import JointError, Trajectory, read_joint_state, read_trajectory, trajectory_message
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import autostart, run_node
-from ros_bridge.stamps import now_ns
+from ros_bridge.stamps import now_ns, stamp_ns
 
 TRAJECTORY_TOPIC = "/joint_trajectory_controller/joint_trajectory"
 VELOCITY_TOPIC = "/forward_velocity_controller/commands"
+OUTPUTS = ("trajectory", "velocity", "position")
 _S = 1e-9
 _CYCLE_S = CYCLE_NS * _S
+_LONGEST_STOP_S = 2.0
+_LAST_HEARD_S = 0.3
 
 
 @dataclass(frozen=True)
 class GuardrailParameters:
-    """Parameters of the guardrail node; all are fixed at its start."""
+    """Parameters of the guardrail node.
 
-    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
-    output: str = parameter("trajectory", "which controller is commanded", choices=("trajectory", "velocity"))
-    autostart: bool = parameter(True, "configure and activate without being asked")
-    auto_arm: bool = parameter(False, "arm without being asked, as soon as joint states arrive and the arm stands")
-    position_margin: float = parameter(0.02, "rad kept from both ends of every joint", at_least=0.0, at_most=1.0)
-    velocity_scale: float = parameter(0.5, "share of the URDF's velocity limits that may be used", at_least=0.01, at_most=1.0)
-    acceleration_scale: float = parameter(0.95, "share of the URDF's acceleration limits that may be used", at_least=0.01, at_most=1.0)
-    jerk_scale: float = parameter(0.5, "share of the URDF's jerk limits that may be used", at_least=0.01, at_most=1.0)
+    What the watchdogs put up with may be set while it runs. What the promised stop was computed from may not: arm, limits and what is around.
+    """
+
+    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)
+    output: str = parameter("trajectory", "which controller is commanded", choices=OUTPUTS, fixed=True)
+    autostart: bool = parameter(True, "configure and activate without being asked", fixed=True)
+    auto_arm: bool = parameter(False, "arm without being asked, as soon as joint states arrive and the arm stands", fixed=True)
+    position_margin: float = parameter(0.02, "rad kept from both ends of every joint", at_least=0.0, at_most=1.0, fixed=True)
+    velocity_scale: float = parameter(0.5, "share of the URDF's velocity limits that may be used", at_least=0.01, at_most=1.0, fixed=True)
+    acceleration_scale: float = parameter(0.95, "share of the URDF's acceleration limits that may be used", at_least=0.01, at_most=1.0, fixed=True)
+    jerk_scale: float = parameter(0.5, "share of the URDF's jerk limits that may be used", at_least=0.01, at_most=1.0, fixed=True)
+    scene: str = parameter("", "what stands around the arm: a YAML file, or the YAML itself; see docs/guardrail.md", fixed=True)
+    collision_margin_m: float = parameter(0.01, "m kept between any two shapes that may not touch", at_least=0.0, at_most=0.2, fixed=True)
+    workspace: str = parameter("", "where the tool may be, in YAML: {min: [x, y, z], max: [x, y, z], half_spaces: [{normal, offset}]}", fixed=True)
+    tool_speed: float = parameter(0.0, "m/s of the tool point at most; 0 for no limit", at_least=0.0, at_most=10.0, fixed=True)
+    barrier_gain: float = parameter(5.0, "1/s: share of a distance that may be used up in a second", at_least=0.1, at_most=50.0, fixed=True)
     plan_timeout_s: float = parameter(0.35, "s after its reception that a plan is followed", at_least=0.02, at_most=10.0)
     frame_timeout_s: float = parameter(0.3, "s of age at which a frame is too old to plan from", at_least=0.02, at_most=10.0)
+    frame_hold_s: float = parameter(0.1, "s without a new frame or latent above which no new plan is let in", at_least=0.02, at_most=10.0)
+    frame_stop_s: float = parameter(0.3, "s without a new frame or latent above which the arm ramps to a stop", at_least=0.02, at_most=10.0)
     joint_timeout_s: float = parameter(0.06, "s without joint states before the arm brakes", at_least=0.02, at_most=1.0)
     tracking_tolerance_rad: float = parameter(0.15, "rad between command and measurement that is too much", at_least=0.001, at_most=3.0)
     tracking_cycles: int = parameter(10, "cycles in a row of too much tracking error before a stop", at_least=1, at_most=1000)
+    camera_info_topic: str = parameter("/camera/camera_info", "topic whose stamps show that the camera lives; empty: not watched", fixed=True)
+    latent_topic: str = parameter("/perception/latent", "topic whose stamps show that perception lives; empty: not watched", fixed=True)
+
+    def __post_init__(self) -> None:
+        StalenessConfig(self.frame_hold_s, self.frame_stop_s)
+
+    @property
+    def gate(self) -> PlanGateConfig:
+        """When a plan counts as too old."""
+        return PlanGateConfig(plan_timeout_s=self.plan_timeout_s, frame_timeout_s=self.frame_timeout_s)
+
+    @property
+    def guard(self) -> GuardConfig:
+        """What the guard puts up with."""
+        return GuardConfig(
+            joint_timeout_s=self.joint_timeout_s,
+            tracking_tolerance_rad=self.tracking_tolerance_rad,
+            tracking_cycles=self.tracking_cycles,
+            auto_arm=self.auto_arm,
+        )
 
 
 class GuardrailNode(LifecycleNode):
@@ -64,19 +105,16 @@ class GuardrailNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("guardrail_node")
-        self.parameters = declare(self, GuardrailParameters)
+        self.parameters = declare(self, GuardrailParameters, self._on_parameters)
         p = self.parameters
         arm = load_arm(p.robot)
         self._joints = arm.joints
         limits = arm.limits.scaled(p.velocity_scale, p.acceleration_scale, p.jerk_scale, margin=p.position_margin)
-        self._gate = PlanGate(PlanGateConfig(plan_timeout_s=p.plan_timeout_s, frame_timeout_s=p.frame_timeout_s))
-        config = GuardConfig(
-            joint_timeout_s=p.joint_timeout_s,
-            tracking_tolerance_rad=p.tracking_tolerance_rad,
-            tracking_cycles=p.tracking_cycles,
-            auto_arm=p.auto_arm,
-        )
-        self._guard = Guard(config, Shield(ShieldConfig(limits, _CYCLE_S)), self._gate)
+        around = SurroundingsConfig(p.collision_margin_m, p.tool_speed, BarrierConfig(gain=p.barrier_gain))
+        self._around = surroundings_of(arm, limits, read_scene(p.scene), read_workspace(p.workspace), around, _CYCLE_S)
+        self._gate = PlanGate(p.gate)
+        self._streams = Staleness(StalenessConfig(p.frame_hold_s, p.frame_stop_s))
+        self._guard = Guard(p.guard, Shield(ShieldConfig(limits, _CYCLE_S), self._around), self._gate, self._streams)
         self._grid = Grid(time.monotonic_ns(), now_ns(self))
         self._frame_to_command = diagnostics.Latencies()
         self._cycle_ms = diagnostics.Latencies()
@@ -84,15 +122,18 @@ class GuardrailNode(LifecycleNode):
         self._arm_requests: list[Future] = []
         self._stop_requests: list[Future] = []
         self._cycle_timer: Timer | None = None
+        self._ending = False
 
-        if p.output == "velocity":
-            self._commands = self.create_lifecycle_publisher(Float64MultiArray, VELOCITY_TOPIC, qos.COMMAND)
-        else:
-            self._commands = self.create_lifecycle_publisher(JointTrajectory, TRAJECTORY_TOPIC, qos.COMMAND)
+        kind = JointTrajectory if p.output == "trajectory" else Float64MultiArray
+        self._commands = self.create_lifecycle_publisher(kind, getattr(arm.topics, p.output), qos.COMMAND)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/guardrail/status", qos.STATUS)
         self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status()])
         self.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
-        self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
+        self.create_subscription(JointState, arm.topics.joint_states, self._on_joint_state, qos.JOINT_STATES)
+        if p.camera_info_topic:
+            self.create_subscription(CameraInfo, p.camera_info_topic, lambda msg: self._on_frame("the camera", msg), qos.CAMERA)
+        if p.latent_topic:
+            self.create_subscription(Image, p.latent_topic, lambda msg: self._on_frame("perception", msg), qos.LATENT)
         # These two wait for what the other callbacks do, which one group would keep from running meanwhile.
         waiting = ReentrantCallbackGroup()
         self.create_service(Trigger, "~/arm", self._on_arm, callback_group=waiting)
@@ -109,7 +150,7 @@ class GuardrailNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Disarm; the arm follows the braking trajectory that it has."""
+        """Brake to rest, then disarm."""
         self._halt()
         return super().on_deactivate(state)
 
@@ -122,8 +163,42 @@ class GuardrailNode(LifecycleNode):
         if self._cycle_timer is not None:
             self.destroy_timer(self._cycle_timer)
             self._cycle_timer = None
+            self._come_to_rest()
         self._guard.disarm("not active")
         self._answer_requests()
+
+    def _come_to_rest(self) -> None:
+        """Send the promised stop to its end, here and now: a controller of velocities would go on with the last one for ever."""
+        self._guard.finish("not active")
+        deadline = time.monotonic() + _LONGEST_STOP_S
+        while not self._guard.silent and time.monotonic() < deadline:
+            time.sleep(_CYCLE_S)
+            self._cycle()
+        # The last command is the one that counts: a publisher that is destroyed at once takes it along.
+        self._commands.wait_for_all_acked(Duration(seconds=_LAST_HEARD_S))
+
+    def end_on_signal(self) -> None:
+        """Let SIGINT and SIGTERM bring the arm to rest before the process ends; ROS's own handlers would cut off the publisher first."""
+        uninstall_signal_handlers()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._end())
+
+    def _end(self) -> None:
+        self._ending = True
+
+    def _end_if_asked(self) -> None:
+        if self._ending:
+            self._halt()
+            rclpy.try_shutdown()
+
+    def _on_parameters(self, parameters: GuardrailParameters) -> None:
+        """Take over what the watchdogs put up with."""
+        self.parameters = parameters
+        self._gate.config, self._guard.config = parameters.gate, parameters.guard
+        self._streams.config = StalenessConfig(parameters.frame_hold_s, parameters.frame_stop_s)
+
+    def _on_frame(self, stream: str, msg: CameraInfo | Image) -> None:
+        self._streams.heard(stream, stamp_ns(msg.header.stamp), time.monotonic())
 
     def _on_plan(self, msg: JointTrajectory) -> None:
         try:
@@ -133,7 +208,7 @@ class GuardrailNode(LifecycleNode):
             self._log_rejection(self._gate.reject(str(error)))
             return
         try:
-            self._gate.offer(plan, now_ns(self), time.monotonic())
+            self._guard.propose(plan, now_ns(self), time.monotonic())
         except PlanRejectedError as error:
             self._log_rejection(error)
 
@@ -159,9 +234,13 @@ class GuardrailNode(LifecycleNode):
             if command.new_plan_stamp_ns is not None:
                 self._frame_to_command.add((now_ns(self) - command.new_plan_stamp_ns) * 1e-6)
         self._answer_requests()
+        if self._ending and self._cycle_timer is not None:
+            self._guard.finish("the process ends")
 
     def _message(self, command: Command) -> JointTrajectory | Float64MultiArray:
         braking = command.braking
+        if self.parameters.output == "position":
+            return Float64MultiArray(data=braking.positions[0].tolist())
         if self.parameters.output == "velocity":
             # The mean over the cycle: a controller that integrates it arrives where the set point is.
             return Float64MultiArray(data=((braking.positions[0] - command.start.position) / _CYCLE_S).tolist())
@@ -219,8 +298,14 @@ class GuardrailNode(LifecycleNode):
         """Publish the status, and look out for somebody else who commands the arm."""
         topic = self._commands.topic_name
         others = self.count_publishers(topic) - 1
-        self._guard.forbid(f"{others} other publisher(s) on {topic}" if others > 0 else "")
+        obstacle = f"{others} other publisher(s) on {topic}" if others > 0 else ""
+        changed = obstacle != self._guard.obstacle
+        self._guard.forbid(obstacle)
         self._status_publisher.publish(self._status())
+        if changed:
+            # An ERROR must not wait for the next second.
+            self._report.publish()
+        self._end_if_asked()
 
     def _status(self) -> DiagnosticStatus:
         guard, counts = self._guard, self._guard.counts
@@ -232,6 +317,8 @@ class GuardrailNode(LifecycleNode):
         values: dict[str, diagnostics.Value] = {
             "cycles": counts.cycles,
             "interventions": counts.interventions,
+            "filtered": counts.filtered,
+            "unanswered": counts.unanswered,
             "missed_cycles": counts.missed_cycles,
             "stops": counts.stops,
             "rejected_plans": self._gate.rejected,
@@ -244,6 +331,8 @@ class GuardrailNode(LifecycleNode):
             "cycle_ms_p50": self._cycle_ms.p50,
             "cycle_ms_p99": self._cycle_ms.p99,
         }
+        if guard.set_point is not None:
+            values["margin_m"], values["closest"] = self._around.lowest(guard.set_point)
         return diagnostics.status(self.get_name(), guard.state.value, values, level)
 
     def _log_rejection(self, error: PlanRejectedError) -> None:
@@ -252,6 +341,7 @@ class GuardrailNode(LifecycleNode):
 
 def _start() -> GuardrailNode:
     node = GuardrailNode()
+    node.end_on_signal()
     if node.parameters.autostart:
         autostart(node)
     # A full collection takes longer than a cycle; what is there now stays there.

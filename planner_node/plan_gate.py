@@ -118,6 +118,11 @@ class PlanGate:
         self.expired = ""
         self._since_ns = since_ns
 
+    def drop(self) -> None:
+        """Forget the plan in force; the next one is taken as before."""
+        self.plan = None
+        self.expired = ""
+
     def target(self, due_ns: int, steady_s: float) -> Motion | None:
         """Where the plan in force wants the joints at ``due_ns`` ROS time, or None: there is none, it is too old, or it ended in motion."""
         if self.plan is None:

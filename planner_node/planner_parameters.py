@@ -20,15 +20,15 @@ class PlannerParameters:
     from ``/planner/zones`` take effect at once and stay in force, in the place of the parameter's, until the parameter is set.
     """
 
-    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML")
-    model: str = parameter("models/push", "folder of the model bundle")
-    autostart: bool = parameter(True, "configure and activate without being asked")
+    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)
+    model: str = parameter("models/push", "folder of the model bundle", fixed=True)
+    autostart: bool = parameter(True, "configure and activate without being asked", fixed=True)
     mode: str = parameter("planner", "planner: searches along the actor; actor: the actor alone; cem: searches without the actor", choices=MODES)
     solver: str = parameter("", "name of a solver, in the place of the one that the mode or the planner file names; see docs/solvers.md")
     planner_file: str = parameter("", "YAML with solver, critics, weights and settings, such as launch/config/objective.yaml")
     steps: int = parameter(30, "actions that an episode may take before the arm holds", at_least=1, at_most=100_000)
     zones: str = parameter("", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad, radius: m}")
-    guardrail_heads: str = parameter("", "folders of guardrail and goal-cost heads from `latent-mpc head fit`, separated by commas")
+    guardrail_heads: str = parameter("", "folders of guardrail and goal-cost heads from `latent-mpc head fit`, separated by commas", fixed=True)
     clearance_m: float = parameter(0.015, "m that the commanded tool point keeps from zones", at_least=0.0, at_most=0.5)
     seed: int = parameter(0, "seed of the search", at_least=0, at_most=2**31 - 1)
     deadline_s: float = parameter(0.06, "s after which the best plan so far is taken", at_least=0.005, at_most=10.0)
@@ -36,13 +36,13 @@ class PlannerParameters:
     frame_timeout_s: float = parameter(0.2, "s of age at which a latent is too old to plan from", at_least=0.02, at_most=10.0)
     resync_m: float = parameter(0.04, "m between commanded and measured tool point at which the plan starts over from there", at_least=0.005)
     stop_on_surprise: bool = parameter(False, "send no plan while the camera shows what was not expected; the guardrail brakes")
-    position_margin: float = parameter(0.03, "rad that plans keep from both ends of every joint", at_least=0.0, at_most=1.0)
+    position_margin: float = parameter(0.03, "rad that plans keep from both ends of every joint", at_least=0.0, at_most=1.0, fixed=True)
     compensate_latency: bool = parameter(True, "plan from the latent that is expected when the plan arrives, not from the frame's")
     finish_early: bool = parameter(False, "end when the goal is near, out of reach or blocked, not when all steps are used")
     near_steps: float = parameter(3.0, "steps from the goal, as the critic sees them, that count as near", at_least=0.1, at_most=1000.0)
     far_steps: float = parameter(6.0, "steps from the goal beyond which no progress means out of reach", at_least=0.2, at_most=1000.0)
     patience_s: float = parameter(2.0, "s without progress, or without a feasible plan, that are put up with", at_least=0.2, at_most=1000.0)
-    threads: int = parameter(1, "threads of the inference sessions", at_least=1, at_most=64)
+    threads: int = parameter(1, "threads of the inference sessions", at_least=1, at_most=64, fixed=True)
 
     def __post_init__(self) -> None:
         read_zones(self.zones)

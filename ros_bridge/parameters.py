@@ -51,13 +51,23 @@ class ParameterError(ValueError):
     """A parameter of the wrong type or outside its range, with the reason in one line."""
 
 
-def parameter(default: T, description: str, *, at_least: float | None = None, at_most: float | None = None, choices: Sequence[str] = ()) -> T:
+def parameter(
+    default: T,
+    description: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    choices: Sequence[str] = (),
+    fixed: bool = False,
+) -> T:
     """A field of a parameter dataclass: its default, what it means (with its unit), and which values it may take.
+
+    ``fixed`` says that it takes effect only at the start, although others of its dataclass may be set while the node runs.
 
     Bounds include their ends and hold for every element of a tuple. Types: bool, int, float, str and tuples of float, int or str;
     a tuple may not be empty by default, because ROS cannot tell what it would be a tuple of.
     """
-    metadata = {"description": description, "at_least": at_least, "at_most": at_most, "choices": tuple(choices)}
+    metadata = {"description": description, "at_least": at_least, "at_most": at_most, "choices": tuple(choices), "fixed": fixed}
     field: T = dataclasses.field(default=default, metadata=metadata)
     return field
 
@@ -65,8 +75,8 @@ def parameter(default: T, description: str, *, at_least: float | None = None, at
 def declare(node: Node, parameters: type[C], on_change: Callable[[C], None] | None = None) -> C:
     """Declare every field of the dataclass ``parameters`` on ``node`` and return its values.
 
-    With ``on_change`` the parameters may be set while the node runs: it is called with the new values after they passed validation and may refuse
-    them with a ``ValueError``, whose text the caller of the set service reads. Without it they are read-only.
+    With ``on_change`` those that are not ``fixed`` may be set while the node runs: it is called with the new values after they passed validation and
+    may refuse them with a ``ValueError``, whose text the caller of the set service reads. Without it they are read-only.
 
     Raises:
         ParameterError: a value given on the command line or in a parameter file has the wrong type or lies outside its range,
@@ -90,6 +100,9 @@ def declare(node: Node, parameters: type[C], on_change: Callable[[C], None] | No
     def on_set(changes: list[Parameter]) -> SetParametersResult:
         ours = [change for change in changes if change.name in fields]
         try:
+            for change in ours:
+                if fields[change.name].metadata["fixed"] and list(_elements(change.value)) != list(_elements(values[change.name])):
+                    raise ParameterError(f"parameter '{change.name}' is fixed at the start; restart the node")
             values_now = {**values, **{change.name: _checked(fields[change.name], hints[change.name], change.value) for change in ours}}
             if ours:
                 on_change(_build(parameters, values_now))
@@ -130,7 +143,7 @@ def _checked(field: dataclasses.Field[Any], hint: object, value: object) -> obje
     if value is None:
         raise ParameterError(f"parameter '{field.name}' is not set")
     low, high, choices = field.metadata["at_least"], field.metadata["at_most"], field.metadata["choices"]
-    elements = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    elements = _elements(value)
     for element in elements:
         if isinstance(element, float) and not math.isfinite(element):
             raise ParameterError(f"parameter '{field.name}' is {element}, must be finite")
@@ -139,6 +152,10 @@ def _checked(field: dataclasses.Field[Any], hint: object, value: object) -> obje
         if choices and element not in choices:
             raise ParameterError(f"parameter '{field.name}' is '{element}', must be one of: {', '.join(choices)}")
     return value if hint in (bool, int, float, str) else elements
+
+
+def _elements(value: object) -> tuple[object, ...]:
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -9,7 +9,14 @@ def test_every_stage_is_timed_beside_the_roof_of_the_same_run():
     result = bench(_shipped("push"), "push-far", rounds=2, report=lambda done, total: None)
     assert result["machine"]["roof_gflops_fp32"] > 0 and result["machine"]["memcpy_gbps"] > 0 and result["machine"]["cores"] >= 1
     stages = {stage["name"]: stage for stage in result["stages"]}
-    assert {"encode one frame", "plan: along the actor", "shield, one cycle", "environment step with picture"} <= stages.keys()
+    assert {
+        "encode one frame",
+        "plan: along the actor",
+        "shield, one cycle",
+        "shield and collision check, one cycle",
+        "environment step with picture",
+        "guardrail, 56 x 10: collision",
+    } <= stages.keys()
     assert all(stage["ms"]["p99"] >= stage["ms"]["p50"] > 0 for stage in stages.values())
     rollout = stages["rollout, 64 candidates x 8 steps"]
     assert rollout["ratio_to_limit"] == pytest.approx(rollout["ms"]["p50"] / rollout["limit_ms"])

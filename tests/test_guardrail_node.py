@@ -265,6 +265,9 @@ def test_the_velocity_output_is_silent_until_active_and_ends_at_zero(arm, start_
         ("output:=force", "trajectory, velocity"),
         ("velocity_scale:=2.0", "velocity_scale"),
         ("position_margin:=.nan", "margin"),
+        ("scene:=nowhere.yaml", "nowhere.yaml"),
+        ("workspace:='{min: [0.5, 0.0, 0.0], max: [0.1, 1.0, 1.0]}'", "along x"),
+        ("frame_hold_s:=0.5", "must not be the longer"),
     ],
 )
 def test_bad_parameters_end_the_process_with_one_line(start_node, argument, reason):

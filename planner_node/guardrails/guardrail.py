@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from world_model.protocol import F32
 
-# Points checked on each straight step: 4 cm steps are checked every 5 mm.
-_SAMPLES = 8
+# Points checked on each straight step, equally far apart in time: 4 cm steps are checked every 5 mm.
+SAMPLES_PER_STEP = 8
 
 
 class Guardrail(Protocol):
-    """A margin on the commanded tool path."""
+    """A margin on the commanded tool path: metres, or what else its class says. At least 0 is safe."""
 
     @property
     def name(self) -> str:
@@ -22,7 +22,7 @@ class Guardrail(Protocol):
         ...
 
     def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Margin in m, ``(...)``, at points ``(..., 3)`` in m in the base frame."""
+        """Margin ``(..., S)`` at points ``(..., S, 3)`` in m in the base frame; ``sampled`` makes ``SAMPLES_PER_STEP`` of them for each step."""
         ...
 
 
@@ -41,7 +41,7 @@ class LatentGuardrail(Protocol):
 
 def sampled(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points ``(..., H * 8, 3)`` on the straight segments between ``points (..., H+1, 3)``, the first point left out."""
-    shares = (np.arange(_SAMPLES) + 1.0)[:, None] / _SAMPLES
+    shares = (np.arange(SAMPLES_PER_STEP) + 1.0)[:, None] / SAMPLES_PER_STEP
     start, end = points[..., :-1, None, :], points[..., 1:, None, :]
     path = start + (end - start) * shares
     return path.reshape(*points.shape[:-2], -1, 3)

@@ -82,6 +82,8 @@ class ZoneGuardrail:
 def read_zones(text: str) -> tuple[Zone, ...]:
     """Zones from YAML (or JSON): a list of ``{centre: [x, y], half: [a, b], yaw: rad, radius: m}``; the last two may be left out.
 
+    Instead of ``centre`` and ``half`` there may be ``min: [x, y]`` and ``max: [x, y]``, of a box along the axes.
+
     Raises:
         ZoneError: the text is not such a list, or a zone is malformed.
     """
@@ -89,16 +91,36 @@ def read_zones(text: str) -> tuple[Zone, ...]:
         content = yaml.safe_load(text) if text.strip() else []
     except yaml.YAMLError as error:
         raise ZoneError(f"zones are not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, list):
+    return parse_zones(content)
+
+
+def parse_zones(content: object) -> tuple[Zone, ...]:
+    """Zones from what YAML holds; see ``read_zones``.
+
+    Raises:
+        ZoneError: it is not such a list, or a zone is malformed.
+    """
+    entries = [] if content is None else content
+    if not isinstance(entries, list):
         raise ZoneError("zones must be a list of {centre, half, yaw, radius}")
-    return tuple(_read_zone(entry) for entry in content)
+    return tuple(_read_zone(entry) for entry in entries)
 
 
 def _read_zone(entry: object) -> Zone:
-    if not isinstance(entry, dict) or not {"centre", "half"} <= entry.keys() or entry.keys() - {"centre", "half", "yaw", "radius"}:
+    keys = entry.keys() if isinstance(entry, dict) else set()
+    corners = {"min", "max"} <= keys and not keys & {"centre", "half", "yaw"}
+    if not isinstance(entry, dict) or not (corners or {"centre", "half"} <= keys) or keys - {"centre", "half", "yaw", "radius", "min", "max"}:
         raise ZoneError(f"a zone is {{centre: [x, y], half: [a, b], yaw: rad, radius: m}}, not {entry}")
     try:
+        radius = float(entry.get("radius", 0.0))
+        if corners:
+            (x, y), (a, b) = ((float(u), float(v)) for u, v in (entry["min"], entry["max"]))
+            if x > a or y > b:
+                raise ZoneError(f"zone {entry} has min > max in {'x' if x > a else 'y'}")
+            return Zone(((x + a) / 2, (y + b) / 2), ((a - x) / 2, (b - y) / 2), 0.0, radius)
         (x, y), (a, b) = entry["centre"], entry["half"]
-        return Zone((float(x), float(y)), (float(a), float(b)), float(entry.get("yaw", 0.0)), float(entry.get("radius", 0.0)))
+        return Zone((float(x), float(y)), (float(a), float(b)), float(entry.get("yaw", 0.0)), radius)
+    except ZoneError:
+        raise
     except (TypeError, ValueError) as error:
         raise ZoneError(f"zone {entry}: {error}") from error

@@ -13,6 +13,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from arm_model import Kinematics, load_arm
+from latent_mpc.bench_guard import guard_cycle
+from latent_mpc.bench_guardrails import guardrail_stages
 from planner_node.assembly import PlannerConfig
 from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone
@@ -91,7 +93,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [f"{machine['cores']} cores; one core: {machine['roof_gflops_fp32']:.0f} GFLOP/s fp32, {machine['memcpy_gbps']:.1f} GB/s copy"]
     for stage in result["stages"]:
         limit = "" if stage["limit_ms"] is None else f"  limit {stage['limit_ms']:.3f} ms, {stage['ratio_to_limit']:.1f} x"
-        lines.append(f"{stage['name']:<34} p50 {stage['ms']['p50']:8.3f} ms  p99 {stage['ms']['p99']:8.3f} ms  cpu {stage['cpu_ms']:8.3f} ms{limit}")
+        lines.append(f"{stage['name']:<52} p50 {stage['ms']['p50']:8.3f} ms  p99 {stage['ms']['p99']:8.3f} ms  cpu {stage['cpu_ms']:8.3f} ms{limit}")
     lines += [f"{name}: {rate:.0f} frames/s" for name, rate in result["frames_per_second"].items()]
     return "\n".join(lines)
 
@@ -152,6 +154,8 @@ def _stages(model: OnnxModel, task: str) -> list[Stage]:
         Stage("plan: actor alone", planner("actor")),
         Stage("plan: CEM 150 x 5", planner("cem")),
         Stage("shield, one cycle", lambda: shield.follow(rest, 1, target)),
+        Stage("shield and collision check, one cycle", guard_cycle(arm)),
+        *(Stage(name, work) for name, work in guardrail_stages(env.task.tool_step)),
     ]
 
 

@@ -13,10 +13,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from latent_mpc.commands_arm import check_arm
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_exploration import compare_exploration
 from latent_mpc.commands_head import head
+from latent_mpc.commands_hostile import hostile
 from latent_mpc.commands_objectives import compare_objectives, pretrain
+from latent_mpc.commands_parameters import parameters
 from latent_mpc.commands_robustness import robustness
 from latent_mpc.commands_solvers import compare_solvers
 from latent_mpc.commands_surprise import surprise
@@ -35,12 +38,15 @@ app = typer.Typer(
 )
 
 app.command()(robustness)
+app.command("check-arm")(check_arm)
 app.command()(pretrain)
 app.command()(surprise)
 app.add_typer(head)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
 app.command()(compare_solvers)
+app.command()(hostile)
+app.command()(parameters)
 
 # typer reads these at run time, where Python 3.10 cannot look into `X | None` of a string.
 JsonOption = Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")]  # noqa: UP045

@@ -1,0 +1,86 @@
+"""The control barrier filter: the joint velocity closest to the wished one that approaches nothing faster than it can be kept away from.
+
+    min ||v - v_wished||^2   subject to   grad m_i . v >= -gain (m_i - buffer)        for every near margin m_i (Ames et al. 2019, eq. 12)
+                                          -gain (q - lower) <= v <= gain (upper - q), |v| <= velocity limit
+
+so that an arm slides along what it may not enter instead of stopping before it. The quadratic program has J variables and is solved by DAQP
+(Arnstroem, Bemporad and Axehill 2022). It is advice: what it proposes goes through the same check of the whole stop as everything else, and where it
+has no answer (infeasible, not finite, too many iterations) the arm follows the stop that it was promised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import daqp
+import numpy as np
+from numpy.typing import NDArray
+
+from arm_model import JointLimits
+
+F64 = NDArray[np.float64]
+_FREE = 1e30
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class BarrierConfig:
+    """How soon and how hard the filter turns the arm away.
+
+    ``gain`` 1/s: share of a margin that may be used up in a second. ``buffer_m``: kept beyond what the stop check asks for. ``near_m``: margins
+    below it enter the program. ``iterations``: of the solver, at most.
+    """
+
+    gain: float = 5.0
+    buffer_m: float = 0.005
+    near_m: float = 0.15
+    iterations: int = 200
+
+
+class Barrier:
+    """The program for J joints with ``limits``."""
+
+    def __init__(self, config: BarrierConfig, limits: JointLimits) -> None:
+        self.config = config
+        self._limits = limits
+        self._identity = np.eye(len(limits.names))
+
+    def floor(self, margins: F64) -> F64:
+        """The least rate of change, m/s, that margins ``(M,) m`` allow."""
+        floor: F64 = -self.config.gain * (margins - self.config.buffer_m)
+        return floor
+
+    def box(self, q: F64) -> tuple[F64, F64]:
+        """Lower and upper joint velocity ``(J,) rad/s`` at ``q``: limits, and the barriers of the joints' ends."""
+        gain, limits = self.config.gain, self._limits
+        lower = np.maximum(-limits.velocity, -gain * (q - limits.lower))
+        upper = np.minimum(limits.velocity, gain * (limits.upper - q))
+        return lower, upper
+
+    def filtered(self, wished: F64, q: F64, margins: F64, gradients: F64) -> F64 | None:
+        """The permitted velocity ``(J,) rad/s`` closest to ``wished (J,)`` at joints ``q (J,)``, or None when there is none to be had.
+
+        ``margins (M,) m`` and ``gradients (M, J) m/rad`` are those of the near margins.
+        """
+        lower, upper = self.box(q)
+        floor = self.floor(margins)
+        # The solver itself reports success for a problem that holds a NaN.
+        if not (np.isfinite(np.concatenate([wished, floor, gradients.ravel()])).all() and (lower <= upper).all()):
+            return None
+        count = floor.size
+        solution, _, exit_flag, _ = daqp.solve(
+            self._identity,
+            -wished,
+            np.ascontiguousarray(gradients),
+            np.concatenate([upper, np.full(count, _FREE)]),
+            np.concatenate([lower, floor]),
+            np.zeros(lower.size + count, dtype=np.int32),
+            iter_limit=self.config.iterations,
+        )
+        velocity: F64 = np.asarray(solution, dtype=np.float64)
+        # Not taken on trust: what is sent keeps the constraints by this test, which no NaN passes.
+        spare = np.concatenate([gradients @ velocity - floor, velocity - lower, upper - velocity])
+        if exit_flag != 1 or not (spare >= -_TOLERANCE).all():
+            return None
+        clipped: F64 = np.minimum(np.maximum(velocity, lower), upper)
+        return clipped

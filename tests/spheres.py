@@ -1,0 +1,43 @@
+"""A scene that can be evaluated by hand: the tool point, balls to stay out of, and nothing else. Distances and gradients in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from arm_model import load_arm
+from arm_model.reach import Reach
+from arm_model.tool_frame import ToolFrame
+
+ARM = load_arm()
+TOOL = ToolFrame(ARM)
+REACH = Reach(ARM).of_frame(ARM.tool_frame)
+
+
+@dataclass(frozen=True)
+class Close:
+    indices: np.ndarray
+    distances: np.ndarray
+    gradients: np.ndarray
+
+
+class Balls:
+    """Distances from the tool point to balls ``(centre, radius)``, and how often they were asked for."""
+
+    def __init__(self, *balls):
+        self.centres = np.array([centre for centre, _ in balls], dtype=np.float64).reshape(-1, 3)
+        self.radii = np.array([radius for _, radius in balls], dtype=np.float64)
+        self.pairs = tuple(("tool", f"ball {index}") for index in range(len(balls)))
+        self.reach = np.tile(REACH, (len(balls), 1))
+        self.asked = 0
+
+    def distances(self, q):
+        self.asked += 1
+        return np.linalg.norm(TOOL.point(q) - self.centres, axis=1) - self.radii
+
+    def near(self, q, within_m):
+        distances = self.distances(q)
+        indices = np.flatnonzero(distances < within_m)
+        away = TOOL.point(q) - self.centres[indices]
+        return Close(indices, distances[indices], away / np.linalg.norm(away, axis=1, keepdims=True) @ TOOL.jacobian(q))
