@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from arm_model import JointLimits, Kinematics, ToolStep
 from planner_node.commanded import Commanded
-from planner_node.guardrails.zone import Zone
+from planner_node.guardrails.exact import PostureCheck
+from planner_node.guardrails.zones_in_force import ZoneSet
 from planner_node.joint_path import JointPath, resolve
 from planner_node.pursuit import PursuitConfig, pursue
 from planner_node.validator import require_clear
@@ -24,8 +23,9 @@ Vector = NDArray[np.float64]
 class Continuation:
     """What the arm is commanded to do, and how a new plan goes on from there."""
 
-    def __init__(self, kinematics: Kinematics, limits: JointLimits, tool_step: ToolStep) -> None:
+    def __init__(self, kinematics: Kinematics, limits: JointLimits, tool_step: ToolStep, posture: PostureCheck | None = None) -> None:
         self.kinematics = kinematics
+        self._posture = posture
         self._limits = limits
         self._tool_step = tool_step
         self.commanded: Commanded | None = None
@@ -39,19 +39,22 @@ class Continuation:
         assert self.commanded is not None
         return float(np.linalg.norm(self.kinematics.tool_point(joints) - self.commanded.tool_at(ns))) > within_m
 
-    def motion(self, points: Vector, switch: int, fenced: Sequence[Zone], clearance_m: float) -> JointPath:
+    def motion(self, points: Vector, switch: int, fenced: ZoneSet, clearance_m: float) -> JointPath:
         """The joints' way along planned ``points (H+1, 3) m``, from where and as fast as the tool will be at ``switch``.
 
         Raises:
             UnreachableError: a point has no joint configuration inside the limits.
-            JointPathError: a joint would leave its limits on the way, or the tool come too close to a zone.
+            JointPathError: a joint would leave its limits on the way, the tool come too close to a zone, or the arm to itself or the scene.
         """
         assert self.commanded is not None
         tool, seed = self.commanded.tool_at(switch), self.commanded.joints_at(switch)
         _, tools = pursue(points, self._tool_step, tool, self.commanded.velocity_at(switch), _PURSUIT)
-        require_clear(tools, fenced, clearance_m)
+        require_clear(tools, fenced.zones, clearance_m, fenced.solids)
         every = round(_SPACING_S / _PURSUIT.cycle_s)
-        return resolve(tools[::every], _SPACING_S, _SPACING_S, self.kinematics, self._limits, seed)
+        path = resolve(tools[::every], _SPACING_S, _SPACING_S, self.kinematics, self._limits, seed)
+        if self._posture is not None:
+            self._posture.require_clear(path.positions)
+        return path
 
     def follow(self, path: JointPath, stamp: int, begins: int) -> tuple[Vector, Vector, Vector]:
         """Command a path that begins at ``begins``, and give what to send: the old path from ``stamp`` on leads up to it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from planner_node.action import ActionMeaning
 from planner_node.assembly import PlannerConfig, build_solver
 from planner_node.guardrails.zone import Zone
+from planner_node.guardrails.zones_in_force import ZoneSet
 from planner_node.history import History
 from planner_node.plan import Plan, Problem
 from planner_node.solvers.solver import Deadline
@@ -49,9 +51,10 @@ class LatentController:
         self._history.clear()
         self._goal, self._steps, self._begun_s, self._last = goal, steps, None, None
 
-    def fence(self, zones: Sequence[Zone]) -> None:
-        """Keep out of ``zones`` from now on, and of no others; the episode goes on."""
-        self._solver = build_solver(self._model, self.meaning, zones, self._config)
+    def fence(self, fences: ZoneSet) -> None:
+        """Keep the tool out of ``fences`` from now on, and of no others; the episode goes on."""
+        config = replace(self._config, guardrails=(*self._config.guardrails, *fences.solids))
+        self._solver = build_solver(self._model, self.meaning, fences.zones, config)
 
     def distance(self, latent: F32) -> float:
         """Steps that the critic sees between ``latent (D,)`` and the goal.

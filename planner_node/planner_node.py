@@ -25,7 +25,8 @@ from planner_node.commanded import Commanded
 from planner_node.continuation import Continuation
 from planner_node.controller import LatentController
 from planner_node.episode import Code, Progress
-from planner_node.guardrails.zone import Zone, ZoneError, read_zones
+from planner_node.guardrails.registry import build_guardrails, build_posture_check
+from planner_node.guardrails.zones_in_force import ZoneSet, ZonesInForce
 from planner_node.joint_path import JointPath, JointPathError
 from planner_node.plan import Plan
 from planner_node.planner_file import planner_config
@@ -71,6 +72,8 @@ class PlannerNode(LifecycleNode):
         self._tool_step = ToolStep.from_json(manifest.tool_step)
         if self._tool_step.action_dim != manifest.action_dim:
             raise BundleError(f"{p.model}: its tool step drives {self._tool_step.action_dim} axes, its actions {manifest.action_dim}")
+        posture = build_posture_check(p.guardrails, self._arm) if p.guardrails else None
+        self._guardrails = tuple(build_guardrails(p.guardrails, self._arm, self._kinematics, self._tool_step)) if p.guardrails else ()
         self._model = DifferentiableModel(p.model, p.threads)  # torch is imported only for a solver that needs gradients
         heads = [OnnxHead(folder.strip(), manifest) for folder in p.guardrail_heads.split(",") if folder.strip()]
         self._cost_heads = tuple(head for head in heads if head.card.kind == "goal-cost")
@@ -82,10 +85,10 @@ class PlannerNode(LifecycleNode):
         self._watch = SurpriseWatch.of_bundle(self._model, manifest, self._tool_step)
         self._measured: NDArray[np.float64] | None = None
         self._waiting_goal: Image | None = None
-        self._motion = Continuation(self._kinematics, self._arm.limits.scaled(velocity=0.9, margin=p.position_margin), self._tool_step)
+        self._motion = Continuation(self._kinematics, self._arm.limits.scaled(velocity=0.9, margin=p.position_margin), self._tool_step, posture)
         self._goal_ns = self._goal_stamp = 0
-        self._zones: tuple[Zone, ...] = read_zones(p.zones)
-        self._fenced: tuple[Zone, ...] = ()
+        self._zones = ZonesInForce(p.clearance_m, p.zones)
+        self._fenced = ZoneSet()
         self._progress = Progress(p.progress())
         self._code = Code.IDLE
         self._begun_ns: int | None = None
@@ -111,18 +114,15 @@ class PlannerNode(LifecycleNode):
         self.create_timer(0.2, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _new_controller(self, p: PlannerParameters) -> LatentController:
-        heads = {"heads": self._heads, "cost_heads": self._cost_heads}
+        heads = {"heads": self._heads, "cost_heads": self._cost_heads, "guardrails": self._guardrails}
         return LatentController(
             self._model, self._tool_step, planner_config(p.mode, p.solver, p.planner_file, seed=p.seed, clearance_m=p.clearance_m, **heads)
         )
 
     def _on_parameters(self, parameters: PlannerParameters) -> None:
-        for name in ("robot", "model", "guardrail_heads", "threads", "autostart", "position_margin"):
-            if getattr(parameters, name) != getattr(self.parameters, name):
-                raise ValueError(f"parameter '{name}' is fixed at the start; restart the node")
         self._new_controller(parameters)  # what cannot be built is refused now, not when a goal comes
-        if parameters.zones != self.parameters.zones:
-            self._zones = read_zones(parameters.zones)
+        if (parameters.zones, parameters.clearance_m) != (self.parameters.zones, self.parameters.clearance_m):
+            self._zones = ZonesInForce(parameters.clearance_m, parameters.zones)
         self.parameters = parameters
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,7 +154,8 @@ class PlannerNode(LifecycleNode):
             return
         self._end(Code.REPLACED)
         self._controller = self._new_controller(self.parameters)
-        self._controller.start(goal, self.parameters.steps, self._zones)
+        self._controller.start(goal, self.parameters.steps)
+        self._controller.fence(self._zones.current)
         self._episode_steps = self.parameters.steps
         self._goal_stamp = stamp_ns(msg.header.stamp)
         self._goal_ns = now_ns(self)
@@ -168,20 +169,19 @@ class PlannerNode(LifecycleNode):
 
     def _on_zones(self, msg: String) -> None:
         """Zones from now on, in the middle of an episode too; what cannot be read changes nothing."""
-        try:
-            self._zones = read_zones(msg.data)
-        except ZoneError as error:
+        changed = self._zones.take(msg.data)
+        if self._zones.refused:
             self._tally.rejected_zones += 1
-            self.get_logger().warning(f"zones rejected, those in force stay: {error}")
-            return
-        if self._code is Code.PLANNING:
-            self._controller.fence(self._zones)
-        self._fence()
+            self.get_logger().warning(f"zones rejected, those in force stay: {self._zones.refused}")
+        if changed and self._code is Code.PLANNING:
+            self._controller.fence(self._zones.current)
+        if changed:
+            self._fence()
 
     def _fence(self) -> None:
-        self._fenced = () if self.parameters.mode == "actor" else self._zones
+        self._fenced = ZoneSet() if self.parameters.mode == "actor" else self._zones.current
         header = header_at(now_ns(self), self._arm.base_frame)
-        boxes = [(zone.centre, zone.yaw, tuple(2 * (half + zone.radius) for half in zone.half)) for zone in self._zones]
+        boxes = [(zone.centre, zone.yaw, tuple(2 * (half + zone.radius) for half in zone.half)) for zone in self._zones.current.zones]
         self._markers.publish(MarkerArray(markers=wall_markers(header, "zones", boxes, 0.4, (0.9, 0.2, 0.1, 0.5))))
 
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -355,7 +355,7 @@ class PlannerNode(LifecycleNode):
             "plan_ms_p50": self._plan_ms.p50,
             "plan_ms_p99": self._plan_ms.p99,
             "mode": self.parameters.mode,
-            "zones": len(self._zones),
+            "zones": len(self._zones.current.zones) + len(self._zones.current.solids),
             "providers": ",".join(self._model.providers),
             **self._watch.values(),
             **self._margins,

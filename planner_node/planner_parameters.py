@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planner_node.assembly import MODES
 from planner_node.episode import ProgressConfig
-from planner_node.guardrails.zone import read_zones
+from planner_node.guardrails.zones_in_force import read_zone_set
 from planner_node.planner_file import planner_config
 from ros_bridge.parameters import parameter
 
@@ -27,7 +27,10 @@ class PlannerParameters:
     solver: str = parameter("", "name of a solver, in the place of the one that the mode or the planner file names; see docs/solvers.md")
     planner_file: str = parameter("", "YAML with solver, critics, weights and settings, such as launch/config/objective.yaml")
     steps: int = parameter(30, "actions that an episode may take before the arm holds", at_least=1, at_most=100_000)
-    zones: str = parameter("", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad, radius: m}")
+    zones: str = parameter(
+        "", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad, radius: m}; or solids, docs/guardrails.md"
+    )
+    guardrails: str = parameter("", "further guardrails of the search: YAML, or the path of a file; see docs/guardrails.md", fixed=True)
     guardrail_heads: str = parameter("", "folders of guardrail and goal-cost heads from `latent-mpc head fit`, separated by commas", fixed=True)
     clearance_m: float = parameter(0.015, "m that the commanded tool point keeps from zones", at_least=0.0, at_most=0.5)
     seed: int = parameter(0, "seed of the search", at_least=0, at_most=2**31 - 1)
@@ -45,7 +48,7 @@ class PlannerParameters:
     threads: int = parameter(1, "threads of the inference sessions", at_least=1, at_most=64, fixed=True)
 
     def __post_init__(self) -> None:
-        read_zones(self.zones)
+        read_zone_set(self.zones, self.clearance_m)
         self.progress()
         planner_config(self.mode, self.solver, self.planner_file)
 

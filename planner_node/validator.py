@@ -9,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from planner_node.guardrails.guardrail import is_timed, sampled
+from planner_node.guardrails.keep_out import KeepOutGuardrail
 from planner_node.guardrails.zone import Zone
 from planner_node.joint_path import JointPathError
 from planner_node.plan import Plan, Problem
@@ -78,11 +80,12 @@ class PlanValidator:
             raise RefusedPlanError(f"its point after step {strays[0]} is not where its actions lead")
         shares = (np.arange(_PIECES) + 1.0)[:, None] / _PIECES
         fine = corners[:-1, None] + np.diff(corners, axis=0)[:, None] * shares
-        self._require_margins(problem, plan, fine.reshape(-1, corners.shape[1]))
+        self._require_margins(problem, plan, fine.reshape(-1, corners.shape[1]), sampled(corners))
 
-    def _require_margins(self, problem: Problem, plan: Plan, path: NDArray[np.float64]) -> None:
+    def _require_margins(self, problem: Problem, plan: Plan, fine: NDArray[np.float64], timed: NDArray[np.float64]) -> None:
         objective = self.imagination.objective
         for guardrail in objective.guardrails:
+            path = timed if is_timed(guardrail) else fine
             here = min(0.0, float(guardrail.margins(problem.tool[None])[0]))
             least = float(guardrail.margins(path).min()) - here
             if not least >= -_BETWEEN_M:
@@ -106,8 +109,8 @@ class ValidatedSolver:
         return validated(self.solver.plan(problem, deadline), lambda plan: self.validator.check(problem, plan))[0]
 
 
-def require_clear(tools: NDArray[np.float64], zones: Sequence[Zone], clearance_m: float) -> None:
-    """Refuse tool points ``(T, 3) m`` that come nearer to a zone than half of ``clearance_m``; one that begins nearer may leave, but not go deeper.
+def require_clear(tools: NDArray[np.float64], zones: Sequence[Zone], clearance_m: float, solids: Sequence[KeepOutGuardrail] = ()) -> None:
+    """Refuse tool points ``(T, 3) m`` nearer to a zone or solid than half of ``clearance_m``; one that begins nearer may leave, not go deeper.
 
     Raises:
         JointPathError: it comes too near.
@@ -117,3 +120,8 @@ def require_clear(tools: NDArray[np.float64], zones: Sequence[Zone], clearance_m
         least = float(distance.min())
         if least < min(_LEAST_SHARE * clearance_m, float(distance[0])) - _ROUNDING_M:
             raise JointPathError(f"the tool would come within {1e3 * least:.0f} mm of a zone")
+    for solid in solids:
+        margins = solid.margins(tools)
+        least = float(margins.min())
+        if least < min((_LEAST_SHARE - 1.0) * clearance_m, float(margins[0])) - _ROUNDING_M:
+            raise JointPathError(f"the tool would come within {1e3 * (least + clearance_m):.0f} mm of {solid.name}")

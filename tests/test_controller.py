@@ -13,6 +13,7 @@ from linear_world import FLAT, LinearWorld
 from planner_node.assembly import MODES, PlannerConfig
 from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone
+from planner_node.guardrails.zones_in_force import ZoneSet
 from planner_node.history import History
 from planner_node.plan import Plan, Problem
 from planner_node.solvers.cem import CemConfig
@@ -237,5 +238,5 @@ def test_new_zones_hold_in_the_middle_of_an_episode():
     free = controller.plan(0.0, START, Deadline.after(5.0))
     zone = Zone((0.47, 0.03), (0.02, 0.02))
     assert zone.signed_distance(free.points).min() < 0, "the way would lead through"
-    controller.fence((zone,))
+    controller.fence(ZoneSet((zone,)))
     assert zone.signed_distance(controller.plan(0.0, START, Deadline.after(5.0)).points).min() > 0

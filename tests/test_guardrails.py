@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from arm_model import ArmError, Kinematics, SceneError, ToolStep, load_arm
 from arm_model.scene import Box, Capsule, HalfSpace, Sphere, read_scene
 from planner_node.action import PlainAction
-from planner_node.guardrails.guardrail import SAMPLES_PER_STEP, Guardrail, sampled
+from planner_node.guardrails.guardrail import SAMPLES_PER_STEP, Guardrail, is_timed, sampled
 from planner_node.guardrails.keep_out import KeepOutGuardrail
 from planner_node.guardrails.lattice import Lattice
 from planner_node.guardrails.options import GuardrailError
-from planner_node.guardrails.registry import BUILDERS, build_guardrails
+from planner_node.guardrails.registry import BUILDERS, build_guardrails, build_posture_check
 from planner_node.guardrails.tool_speed import ToolSpeedGuardrail
 from planner_node.guardrails.zone import ZoneError
+from planner_node.joint_path import JointPathError
 from planner_node.objective import Objective
 from planner_node.plan import Candidates
 
@@ -247,6 +248,16 @@ def test_a_six_joint_arm_has_the_same_guardrails():
 # Built by name.
 
 
+def test_only_what_depends_on_time_needs_points_equally_far_apart(built):
+    """The same way with five times as many points is as safe, for all that say so."""
+    points = random_points(3, 2, seed=7)
+    fine = points[:, :-1, None] + np.diff(points, axis=1)[:, :, None] * ((np.arange(40) + 1) / 40)[:, None]
+    for guardrail in built.values():
+        coarse, finer = guardrail.margins(sampled(points)), guardrail.margins(fine.reshape(3, -1, 3))
+        assert np.allclose(finer[:, 4::5], coarse) != is_timed(guardrail), guardrail.name
+    assert sum(map(is_timed, built.values())) == 3
+
+
 def test_guardrails_come_by_name_in_a_fixed_order(built, kinematics):
     assert list(built) == [
         "workspace",
@@ -330,6 +341,21 @@ def test_a_scene_lies_beside_the_file_that_names_it(kinematics, tmp_path):
     (tmp_path / "guardrails.yaml").write_text("collision: {scene: scene.yaml}\nlattice: {spacing: 0.1}\n")
     guardrails = build_guardrails(tmp_path / "guardrails.yaml", kinematics.arm, kinematics, STEP)
     assert guardrails[-1].margins(np.array([[[0.45, 0.159, 0.15]]]))[0, 0] < 0
+
+
+def test_the_joints_of_a_plan_are_measured_before_it_leaves(kinematics):
+    """Straight through the post: refused by the pair that meets; out of it again: allowed, but no deeper."""
+    text = f"collision: {{clearance: 0.02, scene: {SCENE}}}"
+    check = build_posture_check(text, kinematics.arm)
+    assert build_posture_check("tool_speed: {limit: 1.0}", kinematics.arm) is None
+    ways = np.linspace([0.45, -0.1, 0.15], [0.45, 0.155, 0.15], 40)
+    q = solved(kinematics, ways)
+    check.require_clear(q[:15])
+    with pytest.raises(JointPathError, match=r"(tool_stick|finger|hand) would come within -?\d+ mm of post"):
+        check.require_clear(q)
+    check.require_clear(q[::-1])
+    with pytest.raises(JointPathError, match="of post"):
+        check.require_clear(q[-3:])
 
 
 def test_actions_that_move_no_tool_have_no_guardrails(kinematics):

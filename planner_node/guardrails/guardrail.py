@@ -26,6 +26,11 @@ class Guardrail(Protocol):
         ...
 
 
+def is_timed(guardrail: Guardrail) -> bool:
+    """Whether its margins depend on when points are passed, so that only a path from ``sampled`` means anything to it."""
+    return bool(getattr(guardrail, "timed", False))
+
+
 class LatentGuardrail(Protocol):
     """A margin on imagined scenes, for what a tool path does not say: where the block goes, for example."""
 

@@ -24,7 +24,7 @@ _DRAWN = 600
 # The middle of a cell is where interpolation is worst if the field is smooth; it has kinks.
 _WORSE_THAN_MEASURED = 1.5
 _KINKS_ARE_RARE = 2.0
-# Edges of obstacles make kinks that neither finds. With this taken off too, 0.6 mm was the worst of 15,000 fresh points (docs/guardrails.md).
+# Edges of obstacles make kinks that neither finds. With this taken off too, none of 15,000 fresh points was promised too much (docs/guardrails.md).
 _KINK_M = 0.002
 # A short way of the tool, as between two sampled points.
 _WAY_M = 0.004
@@ -55,26 +55,28 @@ class JointMap:
 
 @dataclass(frozen=True)
 class MarginField:
-    """A number over the workspace that must not be overestimated: ``values (A, B, C)`` at the nodes, less the ``doubt (cells...)`` of each cell.
+    """A number over the workspace that must not be overestimated: ``values (A, B, C)`` at the nodes, the doubt about them taken off.
 
-    Doubt is half as much again as interpolation overestimated in the middle of the cell and of its neighbours, and at points drawn in the whole
-    workspace. It is measured, not proven: what leaves the planner is checked again without interpolation.
+    Doubt is half as much again as interpolation overestimated in the middle of the cells around a node, and what is missed at points drawn in the
+    whole workspace. It is measured, not proven: what leaves the planner is checked again without interpolation.
     """
 
     map: JointMap
     values: F64
-    doubt: F64
 
     def at(self, path: F64) -> F64:
         """Lower estimates ``(...)`` at points ``(..., 3) m``. Where the arm has no posture, outside, and for no number they are negative."""
         lattice = self.map.lattice
         cell, inside = lattice.locate(path)
-        where = (cell[..., 0], cell[..., 1], cell[..., 2])
-        found = lattice.interpolate(self._table, cell, inside)[..., 0] - self.doubt[where]
+        found = lattice.interpolate(self._table, cell, inside)[..., 0]
         beyond = lattice.beyond(path)
         found = np.where(beyond > _ROUNDING_M, np.minimum(found, -beyond), found)
-        found = np.where(self.map.closed[where], _NO_POSTURE, found)
+        found = np.where(self.map.closed[cell[..., 0], cell[..., 1], cell[..., 2]], _NO_POSTURE, found)
         return np.where(np.isfinite(beyond), found, -np.inf)
+
+    def lowered(self, by: float) -> MarginField:
+        """The same with more doubt."""
+        return replace(self, values=self.values - by)
 
     @cached_property
     def _table(self) -> F64:
@@ -107,20 +109,17 @@ def margin_field(mapped: JointMap, kinematics: Kinematics, measure: Callable[[F6
     for index in np.ndindex(*over.shape):
         if not mapped.closed[index]:
             over[index] = max(middle[index] - measure(mapped.centres[index]), 0.0)
-    around = np.pad(over, 1, mode="edge")
-    a, b, c = over.shape
-    doubt = np.max([around[i : i + a, j : j + b, k : k + c] for i, j, k in np.ndindex(3, 3, 3)], axis=0)
-    field = MarginField(mapped, values, _WORSE_THAN_MEASURED * doubt)
+    field = MarginField(mapped, values - _WORSE_THAN_MEASURED * mapped.lattice.worst_around(over))
     points = _drawn(mapped, _DRAWN)
     solved = [_solved(kinematics, point, [q]) for point, q in zip(points, mapped.at(points), strict=True)]
     excess = [value - measure(q) for value, q in zip(field.at(points), solved, strict=True) if np.isfinite(q).all()]
-    return replace(field, doubt=field.doubt + _KINKS_ARE_RARE * max(0.0, *excess))
+    return field.lowered(_KINKS_ARE_RARE * max(0.0, *excess))
 
 
 def least_distance(mapped: JointMap, kinematics: Kinematics, model: CollisionModel) -> MarginField:
     """Least distance in m between any two shapes that ``model`` checks, for every tool point; 6 cm where it is more."""
     field = margin_field(mapped, kinematics, lambda q: float(model.distances(q).min(initial=_FAR_M)))
-    return replace(field, doubt=field.doubt + _KINK_M)
+    return field.lowered(_KINK_M)
 
 
 def least_room(mapped: JointMap, kinematics: Kinematics, lower: F64, upper: F64) -> MarginField:

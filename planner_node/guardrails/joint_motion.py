@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class JointVelocityGuardrail:
     limit: F64
     period_s: float
     name: str = "joint_velocity"
+    timed: ClassVar[bool] = True
 
     def margins(self, path: F64) -> F64:
         """Margin in rad, ``(..., S)``."""
@@ -45,6 +47,7 @@ class JointAccelerationGuardrail:
     limit: F64
     period_s: float
     name: str = "joint_acceleration"
+    timed: ClassVar[bool] = True
 
     def margins(self, path: F64) -> F64:
         """Margin in rad, ``(..., S)``, the same for all points of a step; the first step has nothing before it."""

@@ -45,12 +45,19 @@ class Lattice:
         return nodes
 
     def corners(self, field: F64) -> F64:
-        """Values of ``field (A, B, C, V)`` at the corners of each cell, ``(2^D, cells..., V)`` for D axes with room."""
+        """Values of ``field (A, B, C, V)`` at the corners of each cell, ``(2^D, cells..., V)`` for D axes with room, the first running fastest."""
         views = []
-        for offsets in itertools.product(*((0, 1) if count > 1 else (0,) for count in self.counts)):
-            slices = tuple(slice(o, o + n) for o, n in zip(offsets, self.cells, strict=True))
-            views.append(field[slices])
+        for c, b, a in itertools.product(*((0, 1) if count > 1 else (0,) for count in reversed(self.counts))):
+            views.append(field[a : a + self.cells[0], b : b + self.cells[1], c : c + self.cells[2]])
         return np.stack(views)
+
+    def worst_around(self, cells: F64) -> F64:
+        """The largest of ``cells (cells...)`` around each node, ``(A, B, C)``: interpolated, it is nowhere less than the cell's own."""
+        padded = np.pad(cells, [(1, 1) if count > 1 else (0, 0) for count in self.counts], mode="edge")
+        offsets = itertools.product(*((0, 1) if count > 1 else (0,) for count in self.counts))
+        a, b, c = self.counts
+        worst: F64 = np.max([padded[i : i + a, j : j + b, k : k + c] for i, j, k in offsets], axis=0)
+        return worst
 
     def beyond(self, points: F64) -> F64:
         """Metres ``(...)`` by which ``points (..., 3)`` lie outside the box."""
@@ -72,11 +79,11 @@ class Lattice:
 
     def interpolate(self, table: F64, cell: NDArray[np.intp], inside: F64) -> F64:
         """Multilinear values ``(..., V)`` of a ``table`` at what ``locate`` found."""
-        index = (cell[..., 0] * self.cells[1] + cell[..., 1]) * self.cells[2] + cell[..., 2]
-        weights = np.ones((*index.shape, 1))
+        index = ((cell[..., 0] * self.cells[1] + cell[..., 1]) * self.cells[2] + cell[..., 2]).ravel()
+        weights: F64 = np.ones((len(index), 1))
         for axis, count in enumerate(self.counts):
             if count > 1:
-                share = inside[..., axis, None]
-                weights = (weights[..., None] * np.stack([1.0 - share, share], axis=-1)).reshape(*index.shape, 2 * weights.shape[-1])
-        values: F64 = np.einsum("...c,...cv->...v", weights, table[index])
+                share = inside[..., axis].reshape(-1, 1)
+                weights = np.concatenate([weights * (1.0 - share), weights * share], axis=1)
+        values: F64 = np.einsum("pc,pcv->pv", weights, table[index]).reshape(*cell.shape[:-1], table.shape[-1])
         return values

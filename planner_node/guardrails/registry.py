@@ -25,6 +25,7 @@ import yaml
 from arm_model import EMPTY, ArmDescription, CollisionModel, Kinematics, Scene, ToolStep, read_scene
 from arm_model.scene import parse_scene
 from planner_node.action import ActionMeaning
+from planner_node.guardrails.exact import PostureCheck
 from planner_node.guardrails.guardrail import Guardrail
 from planner_node.guardrails.joint_map import JointMap, least_distance, least_room, least_singular_value, solve_map
 from planner_node.guardrails.joint_motion import JointAccelerationGuardrail, JointVelocityGuardrail
@@ -76,9 +77,7 @@ def build_guardrails(text_or_path: str | Path, arm: ArmDescription, kinematics: 
         SceneError: a solid or the scene is malformed.
         ArmError: the arm's collision shapes cannot be read.
     """
-    text, folder = _text(text_or_path)
-    content = _mapping(text)
-    require_known(content, (*BUILDERS, "clearance", "lattice"), "unknown guardrail", "ones")
+    content = _content(text_or_path)
     if not isinstance(meaning, ToolStep):
         if content:
             raise GuardrailError(f"guardrails are for arms: these actions move no tool point, so '{next(iter(content))}' means nothing")
@@ -90,11 +89,22 @@ def build_guardrails(text_or_path: str | Path, arm: ArmDescription, kinematics: 
     guardrails: list[Guardrail] = []
     for name, build in BUILDERS.items():
         if name in asked:
-            value = asked[name]
-            if name == "collision" and isinstance(value, dict) and isinstance(value.get("scene"), str):
-                value = {**value, "scene": _scene_text(value["scene"], folder)}
-            guardrails += build(value, workshop)
+            guardrails += build(asked[name], workshop)
     return guardrails
+
+
+def build_posture_check(text_or_path: str | Path, arm: ArmDescription) -> PostureCheck | None:
+    """The check of a chosen plan's joints that goes with ``collision`` in the same YAML; None where nothing asks for it.
+
+    Raises:
+        GuardrailError: as for ``build_guardrails``.
+        SceneError: the scene is malformed.
+        ArmError: the arm's collision shapes cannot be read.
+    """
+    content = _content(text_or_path)
+    if "collision" not in content:
+        return None
+    return PostureCheck(*_collision_model(content["collision"], arm))
 
 
 def _workspace(value: object, workshop: Workshop) -> list[Guardrail]:
@@ -152,11 +162,15 @@ def _joint_acceleration(value: object, workshop: Workshop) -> list[Guardrail]:
 
 
 def _collision(value: object, workshop: Workshop) -> list[Guardrail]:
-    options = Options.of("collision", value, ("clearance", "scene"))
-    scene = options.content.get("scene")
-    model = CollisionModel(workshop.arm, EMPTY if scene is None else scene if isinstance(scene, Scene) else parse_scene(scene))
-    clearance = options.number("clearance", 0.01)
+    model, clearance = _collision_model(value, workshop.arm)
     return [CollisionGuardrail(least_distance(workshop.map, workshop.kinematics, model), clearance)]
+
+
+def _collision_model(value: object, arm: ArmDescription) -> tuple[CollisionModel, float]:
+    options = Options.of("collision", value, ("clearance", "scene"))
+    clearance = options.number("clearance", 0.01)
+    scene = options.content.get("scene")
+    return CollisionModel(arm, EMPTY if scene is None else scene if isinstance(scene, Scene) else parse_scene(scene)), clearance
 
 
 def _singularity(value: object, workshop: Workshop) -> list[Guardrail]:
@@ -200,5 +214,12 @@ def _mapping(text: str) -> dict[str, object]:
     return {str(key): value for key, value in content.items()}
 
 
-def _scene_text(path: str, folder: Path) -> Scene:
-    return read_scene(Path(path) if Path(path).is_absolute() else folder / path)
+def _content(text_or_path: str | Path) -> dict[str, object]:
+    """What the YAML holds, with a scene that is named by its path read in."""
+    text, folder = _text(text_or_path)
+    content = _mapping(text)
+    require_known(content, (*BUILDERS, "clearance", "lattice"), "unknown guardrail", "ones")
+    collision = content.get("collision")
+    if isinstance(collision, dict) and isinstance(collision.get("scene"), str):
+        content["collision"] = {**collision, "scene": read_scene(folder / collision["scene"])}
+    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ class ToolSpeedGuardrail:
     limit: float
     period_s: float
     name: str = "tool_speed"
+    timed: ClassVar[bool] = True
 
     def margins(self, path: NDArray[np.float64]) -> NDArray[np.float64]:
         """Margin in m, ``(..., S)``. The first point has the speed of the way to the second: steps are straight."""

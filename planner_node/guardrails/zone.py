@@ -46,7 +46,9 @@ class Zone:
         nearest_face = np.where(outside == outside.max(-1, keepdims=True), sign, 0.0)
         corner = np.maximum(outside, 0.0) * sign
         length = np.linalg.norm(corner, axis=-1, keepdims=True)
-        away = np.where(length > 1e-9, corner / np.maximum(length, 1e-9), nearest_face / np.linalg.norm(nearest_face, axis=-1, keepdims=True))
+        away = np.where(
+            length > 1e-9, corner / np.maximum(length, 1e-9), nearest_face / np.maximum(np.linalg.norm(nearest_face, axis=-1, keepdims=True), 1e-9)
+        )
         normal: NDArray[np.float64] = away @ self._axes()
         return normal
 
