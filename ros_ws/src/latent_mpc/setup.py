@@ -48,6 +48,7 @@ setup(
         ("share/latent_mpc", ["package.xml"]),
         ("share/latent_mpc/launch", glob(f"{ROOT}/launch/*.launch.py")),
         ("share/latent_mpc/config", glob(f"{ROOT}/launch/config/*.yaml")),
+        ("share/latent_mpc/benchmarks/faults", glob(f"{ROOT}/benchmarks/faults/*.yaml")),
     ],
     zip_safe=False,
     license="Apache-2.0",

@@ -46,8 +46,10 @@ def read_topics(bag: Path) -> dict[str, str]:
         return {connection.topic: connection.msgtype for connection in reader.connections}
 
 
-def read_messages(bag: Path, topics: Iterable[str]) -> Iterator[BagMessage]:
+def read_messages(bag: Path, topics: Iterable[str], pass_over_malformed: bool = False) -> Iterator[BagMessage]:
     """Messages of ``topics`` in the order in which they were received. Topics that the bag lacks are passed over.
+
+    So are messages that cannot be decoded, where ``pass_over_malformed`` says so: somebody may have published no message at all.
 
     Raises:
         BagError: the bag cannot be opened or a message in it cannot be decoded.
@@ -61,7 +63,9 @@ def read_messages(bag: Path, topics: Iterable[str]) -> Iterator[BagMessage]:
         for connection, time_ns, data in reader.messages(connections):
             try:
                 message = reader.deserialize(data, connection.msgtype)
-            except (ValueError, KeyError, IndexError, AssertionError) as error:
+            except (AnyReaderError, ValueError, KeyError, IndexError, AssertionError) as error:
+                if pass_over_malformed:
+                    continue
                 raise BagError(f"{bag}: a message on {connection.topic} cannot be decoded as {connection.msgtype}") from error
             yield BagMessage(connection.topic, time_ns, message)
 

@@ -16,6 +16,7 @@ import typer
 from latent_mpc.commands_arm import check_arm
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_exploration import compare_exploration
+from latent_mpc.commands_faults import faults
 from latent_mpc.commands_head import head
 from latent_mpc.commands_hostile import hostile
 from latent_mpc.commands_objectives import compare_objectives, pretrain
@@ -41,6 +42,7 @@ app.command()(robustness)
 app.command("check-arm")(check_arm)
 app.command()(pretrain)
 app.command()(surprise)
+app.command()(faults)
 app.add_typer(head)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)

@@ -37,7 +37,7 @@ class NodeDiedError(RuntimeError):
 
 @dataclass(frozen=True)
 class NodeCommand:
-    """A node to start: ``python -m module`` with a parameter file and single parameters that override it.
+    """A node to start: ``python -m module`` with a parameter file, single parameters that override it, and names that it is to use for others.
 
     ``niceness`` above 0 lets the other nodes go first where cores are short.
     """
@@ -47,6 +47,7 @@ class NodeCommand:
     parameter_file: Path | None = None
     parameters: Mapping[str, Value] = field(default_factory=dict)
     niceness: int = 0
+    remaps: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> list[str]:
         """The command line."""
@@ -55,6 +56,8 @@ class NodeCommand:
             line += ["--params-file", str(self.parameter_file)]
         for key, value in self.parameters.items():
             line += ["-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"]
+        for old, new in self.remaps.items():
+            line += ["-r", f"{old}:={new}"]
         return line
 
 
@@ -91,6 +94,10 @@ class Processes:
             start_new_session=True,
             preexec_fn=functools.partial(_die_with, os.getpid(), command.niceness),
         )
+
+    def pid(self, name: str) -> int:
+        """The process of a node."""
+        return self._running[name].pid
 
     def check(self) -> None:
         """Do nothing as long as all nodes live.
