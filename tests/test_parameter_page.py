@@ -19,7 +19,9 @@ def test_the_page_is_current():
 
 
 def test_every_declaration_in_the_repository_is_on_the_page():
-    sources = [*ROOT.glob("*/*_node.py"), *ROOT.glob("ros_ws/src/latent_mpc/latent_mpc/*_node.py")]
+    # The stand-ins of the fault suite are started by it alone.
+    application = [file for file in ROOT.glob("ros_ws/src/latent_mpc/latent_mpc/*_node.py") if not file.stem.startswith("faults_")]
+    sources = [*ROOT.glob("*/*_node.py"), *application]
     declared = {
         line.split("declare(self, ")[1].split(",")[0].split(")")[0]
         for file in sources
