@@ -34,15 +34,17 @@ class GuardConfig:
 
     - ``joint_timeout_s``: silence of the joint states after which it brakes.
     - ``tracking_tolerance_rad``, ``tracking_cycles``: measured joints that far from their command, for that many cycles in a row, mean a stop.
+    - ``jump_rad``: what two joint states may differ by, besides twice what the velocity limits allow, before the arm counts as put elsewhere: a stop.
     - ``arm_velocity``: rad/s below which an arm counts as standing, so that the guard may arm.
     - ``arm_timeout_s``: how long an arm request waits for a joint state.
     - ``missed_after_s``: time between two cycles above which the later one counts as missed.
     - ``auto_arm``: arm without being asked.
     """
 
-    joint_timeout_s: float = 0.06
+    joint_timeout_s: float = 0.045
     tracking_tolerance_rad: float = 0.15
     tracking_cycles: int = 10
+    jump_rad: float = 0.05
     arm_velocity: float = 0.05
     missed_after_s: float = 0.02
     arm_timeout_s: float = 0.5
@@ -194,7 +196,10 @@ class Guard:
         """
         if stamp_ns != 0 and stamp_ns == self._measured_stamp_ns:
             return
+        before, before_s = self._measured, self._measured_s
         self._measured, self._measured_s, self._measured_stamp_ns = position, steady_s, stamp_ns
+        if before is not None and self._published is not None:
+            self._check_jump(position - before, steady_s - before_s)
         if self.arming:
             self._arm_at(position, velocity, stamp_ns)
 
@@ -308,6 +313,13 @@ class Guard:
             joint = int(np.argmax(error))
             self._far_cycles = 0
             self.stop(f"joint '{self._shield.limits.names[joint]}' is {error[joint]:.3f} rad away from its command")
+
+    def _check_jump(self, change: NDArray[np.float64], seconds: float) -> None:
+        """No arm gets that far in that time: somebody set up the scene anew, or the driver lies. What was planned there means nothing here."""
+        allowed = self.config.jump_rad + 2.0 * self._shield.limits.velocity * seconds
+        joint = int(np.argmax(np.abs(change) - allowed))
+        if abs(change[joint]) > allowed[joint]:
+            self.stop(f"joint '{self._shield.limits.names[joint]}' jumped by {change[joint]:.3f} rad from one joint state to the next")
 
     def _count_missed(self, steady_s: float) -> None:
         if self._cycle_s is not None and self._published is not None and steady_s - self._cycle_s > self.config.missed_after_s:

@@ -75,7 +75,7 @@ class GuardrailParameters:
     frame_timeout_s: float = parameter(0.3, "s of age at which a frame is too old to plan from", at_least=0.02, at_most=10.0)
     frame_hold_s: float = parameter(0.1, "s without a new frame or latent above which no new plan is let in", at_least=0.02, at_most=10.0)
     frame_stop_s: float = parameter(0.3, "s without a new frame or latent above which the arm ramps to a stop", at_least=0.02, at_most=10.0)
-    joint_timeout_s: float = parameter(0.06, "s without joint states before the arm brakes", at_least=0.02, at_most=1.0)
+    joint_timeout_s: float = parameter(0.045, "s without joint states before the arm brakes", at_least=0.02, at_most=1.0)
     tracking_tolerance_rad: float = parameter(0.15, "rad between command and measurement that is too much", at_least=0.001, at_most=3.0)
     tracking_cycles: int = parameter(10, "cycles in a row of too much tracking error before a stop", at_least=1, at_most=1000)
     camera_info_topic: str = parameter("/camera/camera_info", "topic whose stamps show that the camera lives; empty: not watched", fixed=True)

@@ -244,6 +244,24 @@ def test_an_arm_that_does_not_follow_is_stopped(scene):
     scene.check_limits()
 
 
+def test_an_arm_that_is_suddenly_elsewhere_is_stopped_and_one_that_moves_is_not(scene):
+    """A simulator that was set up anew: the plans in force mean nothing there."""
+    scene.arm()
+    scene.plan()
+    scene.tick(20)
+    assert scene.guard.state is State.TRACKING, "moving is not jumping"
+    scene.joints_alive = False
+    scene.slot += 1
+    scene.position = scene.position + 0.2
+    scene.measure()
+    scene.guard.cycle(scene.slot, scene.steady_s)
+    assert "jumped by 0.2" in scene.guard.reason
+    for _ in range(60):
+        scene.slot += 1
+        scene.guard.cycle(scene.slot, scene.steady_s)
+    assert scene.guard.state is State.STOPPED
+
+
 def test_another_commander_means_hold(scene):
     scene.arm()
     scene.tick(2)
