@@ -12,7 +12,7 @@ from latent_mpc.domains import is_quiet, quiet_domain
 from latent_mpc.json_file import write_json
 from latent_mpc.outcome import EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary
 from latent_mpc.staging import OutputError, staged
-from latent_mpc.walls import PUSH_WALL, WALL, WALLED, clearance_m, wall_between, wall_of, zones_text
+from latent_mpc.walls import DISC, GOAL_DISC, PUSH_WALL, WALL, WALLED, clearance_m, wall_between, wall_of, zones_text
 
 from planner_node.guardrails.zone import read_zones
 from sim.arm_world import BlockPose
@@ -154,3 +154,23 @@ def test_the_summary_has_the_keys_of_the_contract(tmp_path):
     assert content["success_rate"] == 0.5 and content["plan_ms"]["p50"] == 2.0 and content["frame_to_command_ms"] == {"p50": None, "p99": None}
     assert content["guardrail"] == {"cycles": 10, "interventions": 1, "missed_cycles": 2, "stops": 3}
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_disc_stands_in_the_way_or_on_the_goal():
+    step = task_named("reach").tool_step
+    rng = np.random.default_rng(3)
+    seen = {DISC: 0, GOAL_DISC: 0}
+    for seed in range(60):
+        tool, goal = (tuple(rng.uniform(step.lower, step.upper)) for _ in range(2))
+        episode = Episode("reach", seed, tool, None, goal, None)
+        for task in seen:
+            zone = wall_of(task, episode, step)
+            if zone is None:
+                continue
+            seen[task] += 1
+            assert zone.half == (0.0, 0.0) and zone.radius == WALLED[task].radius_m
+            assert zone.signed_distance(np.array(tool)) > 0, "no episode starts inside"
+            place = np.array(goal)[:2] if task == GOAL_DISC else (np.array(tool) + np.array(goal))[:2] / 2
+            assert np.allclose(zone.centre, place)
+            assert read_zones(zones_text((zone,))) == (zone,), "what the node is told is the same zone"
+    assert min(seen.values()) > 20

@@ -160,6 +160,27 @@ def test_with_a_delay_what_is_decided_comes_later(bundle, env):
     assert np.array_equal(first[2][2], first[0][0]) and np.abs(first[0][0]).max() > 0
 
 
+def test_filters_of_the_actor_s_actions_never_step_into_a_zone(bundle, env):
+    """A disc is put where the actor's own next step leads: one filter stands still, the other one bends the step."""
+    model = OnnxModel(bundle)
+    observation, _ = env.reset(seed=4)
+    alone = make_policy("actor", env, model, PlannerConfig(), 60.0, 0)
+    alone.start(observation, 20, [])
+    step = env.task.tool_step
+    tool = observation["tool"].astype(np.float64)
+    towards = step.advance(tool, alone.act(observation))
+    way = (towards - tool)[:2] / np.linalg.norm((towards - tool)[:2])
+    disc = Zone(tuple(tool[:2] + 0.044 * way), (0.0, 0.0), radius=0.03)
+    assert disc.signed_distance(towards) < PlannerConfig().clearance_m, "the actor alone would come too near"
+    for name in ("actor_stop", "actor_slide"):
+        policy = make_policy(name, env, model, PlannerConfig(mode=name), 60.0, 0)
+        policy.start(observation, 20, [disc])
+        action = policy.act(observation)
+        path = tool + np.linspace(0, 1, 50)[:, None] * (step.advance(tool, action) - tool)
+        assert disc.signed_distance(path).min() > PlannerConfig().clearance_m - 2e-3
+        assert (np.abs(action).max() == 0) == (name == "actor_stop"), f"{name}: {action}"
+
+
 def test_random_actions_are_seeded_and_bounded():
     actions = np.array([RandomPolicy(3, 5).act({}) for _ in range(2)])
     assert np.array_equal(actions[0], actions[1]) and np.abs(actions).max() <= 1 and actions.dtype == np.float32

@@ -135,7 +135,7 @@ def export(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Option(help="Model bundle.")],
-    task: Annotated[Optional[str], typer.Option(help="reach, push, push-far, push-further, push-around; wall or push-wall.")] = None,  # noqa: UP045
+    task: Annotated[Optional[str], typer.Option(help="reach, push, push-far, push-further, push-around; wall, disc, goal-disc or push-wall.")] = None,  # noqa: UP045
     episodes: Annotated[int, typer.Option(help="Episodes for each seed.")] = 100,
     seed: Annotated[Optional[list[int]], typer.Option(help="Evaluation seed; may be given several times.")] = None,  # noqa: UP045
     policy: Annotated[Optional[list[str]], typer.Option(help="planner, actor, cem, random, oracle; the first is compared with the others.")] = None,  # noqa: UP045

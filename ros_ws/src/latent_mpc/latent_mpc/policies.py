@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from arm_model import ToolStep
 from planner_node.assembly import MODES, PlannerConfig
 from planner_node.controller import LatentController
-from planner_node.guardrails.zone import Zone
+from planner_node.guardrails.guardrail import sampled
+from planner_node.guardrails.zone import Zone, ZoneGuardrail
 from planner_node.plan import Plan
 from planner_node.solvers.registry import SOLVERS
 from planner_node.solvers.solver import Deadline
@@ -22,7 +23,9 @@ from world_model.protocol import PlanningModel
 
 REFERENCES = ("random", "oracle")
 # Every solver is a policy; `planner` is the default one, along the actor.
-POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *REFERENCES)
+# The actor behind a filter of its actions alone is what guardrails in the search are compared with.
+FILTERED = ("actor_stop", "actor_slide")
+POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *FILTERED, *REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,30 @@ class PlannerPolicy:
         return self._running.pop(0)
 
 
+class StoppedActor:
+    """The actor alone, with a filter that lets no action through whose straight step would miss the clearance: a stop in the place of a search."""
+
+    def __init__(self, actor: PlannerPolicy, tool_step: ToolStep, clearance_m: float) -> None:
+        self._actor = actor
+        self._tool_step = tool_step
+        self._clearance_m = clearance_m
+        self._fences: list[ZoneGuardrail] = []
+
+    def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
+        """The actor is not told of zones; the filter is."""
+        self._fences = [ZoneGuardrail(zone, self._clearance_m) for zone in zones]
+        self._actor.start(observation, steps, ())
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The actor's action, or none."""
+        action = self._actor.act(observation)
+        tool = observation["tool"].astype(np.float64)
+        path = sampled(np.stack([tool, self._tool_step.advance(tool, action)]))
+        here = [min(0.0, float(fence.margins(tool[None])[0])) for fence in self._fences]
+        safe = all(float(fence.margins(path).min()) >= least for fence, least in zip(self._fences, here, strict=True))
+        return action if safe else np.zeros_like(action)
+
+
 class RandomPolicy:
     """Uniform actions, seeded."""
 
@@ -135,4 +162,10 @@ def make_policy(
         return RandomPolicy(env.task.tool_step.action_dim, seed)
     if name == "oracle":
         return OraclePolicy(env)
-    return PlannerPolicy(model, env.task.tool_step, config, deadline_s, clock, delay)
+    step = env.task.tool_step
+    if name == "actor_stop":
+        return StoppedActor(PlannerPolicy(model, step, replace(config, mode="actor"), deadline_s, clock, delay), step, config.clearance_m)
+    if name == "actor_slide":
+        # The actor's own future, bent along the edges of zones, and nothing to choose from.
+        config = replace(config, mode="actor_rollouts", solvers={**config.solvers, "actor_rollouts": {"samples": 0, "directions": 0}})
+    return PlannerPolicy(model, step, config, deadline_s, clock, delay)

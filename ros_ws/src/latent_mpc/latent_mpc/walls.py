@@ -1,4 +1,4 @@
-"""Walls: a forbidden wall in the arm's way, which the planner is told of and the model has never seen."""
+"""Forbidden walls and discs, which the planner is told of and the model has never seen: in the arm's way, or where the goal is."""
 
 from __future__ import annotations
 
@@ -13,18 +13,28 @@ from planner_node.guardrails.zone import Zone
 from sim.pushing import behind
 from sim.tasks import Episode
 
-WALL, PUSH_WALL = "wall", "push-wall"
+WALL, PUSH_WALL, DISC, GOAL_DISC = "wall", "push-wall", "disc", "goal-disc"
 
 
 @dataclass(frozen=True)
 class Walled:
-    """A simulated ``task`` with a wall of ``half_m`` between where the tool starts and where it has to go."""
+    """A simulated ``task`` with a wall of ``half_m``, or a disc of ``radius_m``, between where the tool starts and where it has to go.
+
+    ``on_goal``: it stands on the goal instead, which then cannot be reached: what counts is that nothing goes there.
+    """
 
     task: str
     half_m: tuple[float, float]
+    radius_m: float = 0.0
+    on_goal: bool = False
 
 
-WALLED = {WALL: Walled("reach", (0.09, 0.02)), PUSH_WALL: Walled("push-around", (0.07, 0.015))}
+WALLED = {
+    WALL: Walled("reach", (0.09, 0.02)),
+    PUSH_WALL: Walled("push-around", (0.07, 0.015)),
+    DISC: Walled("reach", (0.0, 0.0), 0.05),
+    GOAL_DISC: Walled("reach", (0.0, 0.0), 0.05, on_goal=True),
+}
 """The walled tasks by name."""
 
 # Room that the tool needs to pass the end of a wall, and to stand beside it.
@@ -42,10 +52,17 @@ def sim_task(task: str) -> str:
 
 def wall_of(task: str, episode: Episode, workspace: ToolStep) -> Zone | None:
     """The wall of an ``episode`` of a walled ``task``; None where there is no room for one."""
-    half = WALLED[task].half_m
-    start = np.array(episode.tool)[:2]
+    walled = WALLED[task]
+    half = walled.half_m
+    start, end = np.array(episode.tool)[:2], np.array(episode.goal_tool)[:2]
+    if walled.on_goal:
+        disc = Zone((float(end[0]), float(end[1])), half, radius=walled.radius_m)
+        return disc if float(disc.signed_distance(start)) > _BESIDE_M else None
+    if walled.radius_m:
+        between = wall_between(start, end, (walled.radius_m, walled.radius_m), workspace)
+        return None if between is None else Zone(between.centre, half, radius=walled.radius_m)
     if episode.block is None or episode.goal_block is None:
-        return wall_between(start, np.array(episode.goal_tool)[:2], half, workspace)
+        return wall_between(start, end, half, workspace)
     block, goal = (np.array([pose.x, pose.y]) for pose in (episode.block, episode.goal_block))
     standoff = behind(block, goal)
     wall = wall_between(start, standoff, half, workspace)
@@ -71,7 +88,7 @@ def wall_between(start: NDArray[np.float64], goal: NDArray[np.float64], half_m: 
 
 def zones_text(zones: tuple[Zone, ...]) -> str:
     """The planner's parameter ``zones``."""
-    return json.dumps([{"centre": list(zone.centre), "half": list(zone.half), "yaw": zone.yaw} for zone in zones])
+    return json.dumps([{"centre": list(zone.centre), "half": list(zone.half), "yaw": zone.yaw, "radius": zone.radius} for zone in zones])
 
 
 def clearance_m(zone: Zone, tool_path: NDArray[np.float64]) -> float:
