@@ -40,7 +40,8 @@ class CollisionModel:
     Not to be shared between threads: a call works in buffers of its own.
 
     Raises:
-        ArmError: the URDF cannot be read or has no collision shape that moves, or an allowed pair names a link that it has not.
+        ArmError: the URDF cannot be read or has no collision shape that moves, an allowed pair names a link that it has not, or an obstacle is called
+            like a link.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -113,7 +114,11 @@ class CollisionModel:
         """Register every pair that is to be checked, and return their names."""
         allowed = {frozenset(pair) for pair in self.arm.allowed_collisions}
         allowed |= {frozenset((obstacle.name, link)) for obstacle in scene.obstacles for link in obstacle.allowed}
-        known = {frame.name for frame in self._model.frames} | {obstacle.name for obstacle in scene.obstacles}
+        frames, obstacles = {frame.name for frame in self._model.frames}, {obstacle.name for obstacle in scene.obstacles}
+        # Who knows pairs by name alone would take the obstacle for the link, and believe that it moves along.
+        for name in sorted(frames & obstacles):
+            raise ArmError(f"obstacle '{name}' is called like a part of arm '{self.arm.name}'; give it another name")
+        known = frames | obstacles
         for name in sorted({name for pair in allowed for name in pair} - known):
             raise ArmError(f"arm '{self.arm.name}' has no link '{name}', which an allowed collision names")
         joints = [shape.parentJoint for shape in self._shapes.geometryObjects]

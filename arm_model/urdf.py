@@ -52,9 +52,13 @@ def locked_joints(arm: ArmDescription, model: pin.Model) -> list[int]:
     """Joints of the URDF that the description does not name: they stay where they are, at their neutral position.
 
     Raises:
-        ArmError: the description names its joints in another order than the URDF.
+        ArmError: the description names its joints in another order than the URDF, or one that is more than an angle or a length.
     """
     moving = tuple(name for name in model.names[1:] if name in arm.joints)
     if moving != arm.joints:
         raise ArmError(f"arm '{arm.name}': name the joints in the order of the URDF: {', '.join(moving)}")
+    for name in arm.joints:
+        # A joint without ends is two numbers to the model, a cosine and a sine.
+        if model.joints[model.getJointId(name)].nq != 1:
+            raise ArmError(f"{arm.urdf}: joint '{name}' is continuous or has several axes; make it type=\"revolute\" with lower and upper limits")
     return [model.getJointId(name) for name in model.names[1:] if name not in arm.joints]

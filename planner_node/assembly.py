@@ -11,6 +11,7 @@ from arm_model import ToolStep
 from planner_node.action import ActionMeaning
 from planner_node.critics.registry import Sources, build_critics
 from planner_node.guardrails.guardrail import Guardrail
+from planner_node.guardrails.keep_out import KeepOutGuardrail
 from planner_node.guardrails.learned import LearnedGuardrail
 from planner_node.guardrails.workspace import WorkspaceGuardrail
 from planner_node.guardrails.zone import Zone, ZoneError, ZoneGuardrail
@@ -18,7 +19,7 @@ from planner_node.objective import Objective
 from planner_node.pace import PacedModel
 from planner_node.solvers.registry import Parts, configured, descends, solver_kind
 from planner_node.solvers.search import Imagination
-from planner_node.solvers.solver import AnytimeSolver, Solver
+from planner_node.solvers.solver import AnytimeSolver
 from planner_node.validator import PlanValidator, ValidatedSolver
 from world_model.protocol import CostHead, PlanningModel, SafetyHead
 
@@ -53,7 +54,7 @@ class PlannerConfig:
         return _SOLVER_OF.get(self.mode, self.mode)
 
 
-def build_solver(model: PlanningModel, meaning: ActionMeaning, zones: Sequence[Zone], config: PlannerConfig) -> Solver:
+def build_solver(model: PlanningModel, meaning: ActionMeaning, zones: Sequence[Zone], config: PlannerConfig) -> ValidatedSolver:
     """The solver that ``config`` names, with a validator behind it.
 
     Raises:
@@ -75,7 +76,9 @@ def build_solver(model: PlanningModel, meaning: ActionMeaning, zones: Sequence[Z
     objective = Objective(critics, guardrails, learned)
     if descends(config.solver, config.solvers):
         objective.differentiable()
-    parts = Parts(model, paced, fences, bool(fences) or bool(learned), np.random.default_rng(config.seed), config.solvers)
+    # Solids, and zones of the guardrails' own file, stand in the way as zones do, although nothing is slid along them.
+    fenced = bool(fences) or bool(learned) or any(isinstance(guardrail, KeepOutGuardrail | ZoneGuardrail) for guardrail in config.guardrails)
+    parts = Parts(model, paced, fences, fenced, np.random.default_rng(config.seed), config.solvers)
     strategy = kind.build(parts, settings)
     imagination = Imagination(model, meaning, objective, config.batch)
     return ValidatedSolver(AnytimeSolver(config.solver, strategy, imagination), PlanValidator(imagination))

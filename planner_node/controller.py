@@ -14,6 +14,7 @@ from planner_node.guardrails.zone import Zone
 from planner_node.guardrails.zones_in_force import ZoneSet
 from planner_node.history import History
 from planner_node.plan import Plan, Problem
+from planner_node.solvers.registry import solver_kind
 from planner_node.solvers.solver import Deadline
 from world_model.protocol import F32, Context, PlanningModel
 
@@ -37,6 +38,7 @@ class LatentController:
         self._steps = 0
         self._begun_s: float | None = None
         self._last: tuple[float, Plan] | None = None
+        self._problem: Problem | None = None
 
     def warm_up(self, tool: NDArray[np.float64]) -> None:
         """Plan once for nothing, with the tool at ``tool (3,) m``: the first run of a graph is slow. Call ``start`` next."""
@@ -50,6 +52,11 @@ class LatentController:
         self._solver = build_solver(self._model, self.meaning, zones, self._config)
         self._history.clear()
         self._goal, self._steps, self._begun_s, self._last = goal, steps, None, None
+
+    @property
+    def sees_zones(self) -> bool:
+        """Whether its solver keeps out of zones at all: the actor alone knows none."""
+        return solver_kind(self._config.solver).sees_zones
 
     def fence(self, fences: ZoneSet) -> None:
         """Keep the tool out of ``fences`` from now on, and of no others; the episode goes on."""
@@ -98,8 +105,18 @@ class LatentController:
             context = self._rolled(context, left, tool)
         problem = Problem(context, self._goal, tool, max(self.steps_left(stamp_s), 1.0), self._previous(stamp_s))
         plan = self._solver.plan(problem, deadline)
-        self._last = (stamp_s, plan)
+        self._last, self._problem = (stamp_s, plan), problem
         return plan
+
+    def sound(self, choice: Plan) -> Plan:
+        """``choice``: the newest plan, or one of its runners-up once it was looked at as closely.
+
+        Raises:
+            RefusedPlanError: it does not stand a second look.
+        """
+        if self._last is not None and self._problem is not None and choice.actions is not self._last[1].actions:
+            self._solver.check(self._problem, choice)
+        return choice
 
     def _rolled(self, context: Context, left: NDArray[np.float64], tool: NDArray[np.float64]) -> Context:
         """The context after the tool went from ``left`` to ``tool``; a motion too small to matter changes nothing."""

@@ -60,7 +60,7 @@ class Progress:
         self._newest_s, self.distance = stamp_s, distance
         if distance < self._best - 1.0:
             self._best, self._nearer_s = distance, stamp_s
-        if distance > self.config.near_steps:
+        if not distance <= self.config.near_steps:
             self._near_since_s = None
         elif self._near_since_s is None:
             self._near_since_s = stamp_s

@@ -13,6 +13,9 @@ from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
 from planner_node.staleness import Staleness, StalenessConfig
 
+# s: joint states closer than this tell how fast the arm is, and stamps count for no more.
+_RECENT_S = 0.1
+
 
 class GuardError(ValueError):
     """A request that the guard refuses in its state, with the reason in one line."""
@@ -34,7 +37,8 @@ class GuardConfig:
 
     - ``joint_timeout_s``: silence of the joint states after which it brakes.
     - ``tracking_tolerance_rad``, ``tracking_cycles``: measured joints that far from their command, for that many cycles in a row, mean a stop.
-    - ``jump_rad``: what two joint states may differ by, besides twice what the velocity limits allow, before the arm counts as put elsewhere: a stop.
+    - ``jump_rad``: what two joint states may differ by, besides what commands and twice the velocity limits explain, before the arm counts as put
+      elsewhere: a stop.
     - ``arm_velocity``: rad/s below which an arm counts as standing, so that the guard may arm.
     - ``arm_timeout_s``: how long an arm request waits for a joint state.
     - ``missed_after_s``: time between two cycles above which the later one counts as missed.
@@ -104,6 +108,7 @@ class Guard:
         self._measured: NDArray[np.float64] | None = None
         self._measured_s = -np.inf
         self._measured_stamp_ns = 0
+        self._set_point_then: NDArray[np.float64] | None = None
         self._cycle_s: float | None = None
         self._far_cycles = 0
         self._plan_in_effect: Proposal | None = None
@@ -152,6 +157,11 @@ class Guard:
         return None if self._published is None else self._published.positions[0]
 
     @property
+    def cycles_to_rest(self) -> int:
+        """How many samples the promised stop still has; 0 while nothing is sent."""
+        return 0 if self._published is None else len(self._published.positions)
+
+    @property
     def silent(self) -> bool:
         """Whether nothing would be sent: disarmed or stopped, and at rest."""
         return self._published is None
@@ -192,16 +202,24 @@ class Guard:
     def measured(self, position: NDArray[np.float64], velocity: NDArray[np.float64] | None, stamp_ns: int, steady_s: float) -> None:
         """Take in joints ``position (J,) rad`` and ``velocity (J,) rad/s`` measured at ``stamp_ns``, received at ``steady_s``.
 
-        A repeated stamp is a driver that repeats itself, not a measurement; 0 means that the driver does not stamp.
+        A repeated stamp is a driver that repeats itself, not a measurement; 0 means that the driver does not stamp. Without ``velocity`` an arm that
+        is to be armed stands when two joint states in a row say so.
         """
         if stamp_ns != 0 and stamp_ns == self._measured_stamp_ns:
             return
-        before, before_s = self._measured, self._measured_s
-        self._measured, self._measured_s, self._measured_stamp_ns = position, steady_s, stamp_ns
-        if before is not None and self._published is not None:
-            self._check_jump(position - before, steady_s - before_s)
-        if self.arming:
-            self._arm_at(position, velocity, stamp_ns)
+        seconds = self._since_measured(stamp_ns, steady_s)
+        change = np.zeros_like(position) if self._measured is None else position - self._measured
+        led = self._led()
+        self._measured, self._measured_s, self._measured_stamp_ns, self._set_point_then = position, steady_s, stamp_ns, self.set_point
+        jump = self._jump(change, led, seconds)
+        if jump and self._published is not None:
+            self.stop(jump)
+        if self.arming and not jump:
+            # One joint state that lies elsewhere than the one before may be a wrong one: the next tells.
+            if velocity is None and 0.0 < seconds <= _RECENT_S:
+                velocity = change / seconds
+            if velocity is not None:
+                self._arm_at(position, velocity, stamp_ns)
 
     def cycle(self, slot: int, steady_s: float) -> Command | None:
         """The command of one cycle in ``slot`` of the grid, or None when there is nothing to send."""
@@ -280,9 +298,9 @@ class Guard:
         else:
             self._ending = ending
 
-    def _arm_at(self, position: NDArray[np.float64], velocity: NDArray[np.float64] | None, stamp_ns: int) -> None:
+    def _arm_at(self, position: NDArray[np.float64], velocity: NDArray[np.float64], stamp_ns: int) -> None:
         self._arm_deadline_s = None
-        if velocity is not None and float(np.abs(velocity).max()) > self.config.arm_velocity:
+        if float(np.abs(velocity).max()) > self.config.arm_velocity:
             self.reason = f"cannot arm: the arm moves at {float(np.abs(velocity).max()):.3f} rad/s"
             return
         try:
@@ -293,6 +311,8 @@ class Guard:
         self._slot = self._ending = None
         # A plan made from a frame that shows the arm before it was armed, perhaps elsewhere, must not move it.
         self._gate.clear(since_ns=stamp_ns)
+        # One stamp from the far future would otherwise make a stream silent for ever.
+        self.streams.forget_stamps()
         self._far_cycles = 0
         self.state = State.HOLDING
         self.reason = ""
@@ -314,12 +334,33 @@ class Guard:
             self._far_cycles = 0
             self.stop(f"joint '{self._shield.limits.names[joint]}' is {error[joint]:.3f} rad away from its command")
 
-    def _check_jump(self, change: NDArray[np.float64], seconds: float) -> None:
-        """No arm gets that far in that time: somebody set up the scene anew, or the driver lies. What was planned there means nothing here."""
-        allowed = self.config.jump_rad + 2.0 * self._shield.limits.velocity * seconds
+    def _since_measured(self, stamp_ns: int, steady_s: float) -> float:
+        """Seconds since the last joint state, infinite at the first: by when they came, or by their stamps where those lie farther apart.
+
+        After a stall two of them come at once. Stamps count for no more than a moment, since a driver may say anything.
+        """
+        stamped = abs(stamp_ns - self._measured_stamp_ns) * 1e-9 if stamp_ns and self._measured_stamp_ns else 0.0
+        return max(steady_s - self._measured_s, min(stamped, _RECENT_S))
+
+    def _led(self) -> NDArray[np.float64]:
+        """How far commands can have led the joints since the last joint state, ``(J,) rad``: what was sent since, and the stop behind it."""
+        if self._published is None or self._set_point_then is None:
+            return np.zeros(len(self._shield.limits.names))
+        points = self._published.positions
+        led: NDArray[np.float64] = np.abs(points[0] - self._set_point_then) + np.abs(points[-1] - points[0])
+        return led
+
+    def _jump(self, change: NDArray[np.float64], led: NDArray[np.float64], seconds: float) -> str:
+        """No arm gets that far in that time: somebody set up the scene anew, or the driver lies. What was planned there means nothing here.
+
+        While commands are sent more time excuses no more than the time-out does, after which the arm is braked.
+        """
+        most = seconds if self._published is None else min(seconds, self.config.joint_timeout_s)
+        allowed = self.config.jump_rad + 2.0 * self._shield.limits.velocity * most + led
         joint = int(np.argmax(np.abs(change) - allowed))
-        if abs(change[joint]) > allowed[joint]:
-            self.stop(f"joint '{self._shield.limits.names[joint]}' jumped by {change[joint]:.3f} rad from one joint state to the next")
+        if abs(change[joint]) <= allowed[joint]:
+            return ""
+        return f"joint '{self._shield.limits.names[joint]}' jumped by {change[joint]:.3f} rad from one joint state to the next"
 
     def _count_missed(self, steady_s: float) -> None:
         if self._cycle_s is not None and self._published is not None and steady_s - self._cycle_s > self.config.missed_after_s:

@@ -47,7 +47,7 @@ VELOCITY_TOPIC = "/forward_velocity_controller/commands"
 OUTPUTS = ("trajectory", "velocity", "position")
 _S = 1e-9
 _CYCLE_S = CYCLE_NS * _S
-_LONGEST_STOP_S = 2.0
+_STOP_LATE_S = 2.0
 _LAST_HEARD_S = 0.3
 
 
@@ -170,7 +170,8 @@ class GuardrailNode(LifecycleNode):
     def _come_to_rest(self) -> None:
         """Send the promised stop to its end, here and now: a controller of velocities would go on with the last one for ever."""
         self._guard.finish("not active")
-        deadline = time.monotonic() + _LONGEST_STOP_S
+        # A slow arm stops slowly: with a fifth of its acceleration a UR5e takes 2.5 s.
+        deadline = time.monotonic() + _STOP_LATE_S + _CYCLE_S * self._guard.cycles_to_rest
         while not self._guard.silent and time.monotonic() < deadline:
             time.sleep(_CYCLE_S)
             self._cycle()

@@ -46,6 +46,7 @@ from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from world_model.bundle import BundleError, read_manifest
 from world_model.differentiable import DifferentiableModel
 from world_model.heads.onnx_head import OnnxHead
+from world_model.surprise import carried_calibration
 
 _S = 1e-9
 # What is sent of a plan: a new one comes long before its end.
@@ -82,7 +83,7 @@ class PlannerNode(LifecycleNode):
         # Every graph runs once, so that the first plan is as fast as the others.
         self._new_controller(p).warm_up(self._tool_step.clamp(self._kinematics.tool_point(self._arm.home)))
         self._controller = self._new_controller(p)
-        self._watch = SurpriseWatch.of_bundle(self._model, manifest, self._tool_step)
+        self._watch = SurpriseWatch(self._model, self._tool_step, *carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim))
         self._measured: NDArray[np.float64] | None = None
         self._waiting_goal: Image | None = None
         self._motion = Continuation(self._kinematics, self._arm.limits.scaled(velocity=0.9, margin=p.position_margin), self._tool_step, posture)
@@ -108,10 +109,10 @@ class PlannerNode(LifecycleNode):
         self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
         self.create_subscription(Image, "/goal/latent", self._on_goal, qos.GOAL)
         self.create_subscription(Image, "/perception/latent", self._on_latent, qos.LATENT)
-        self.create_subscription(Image, self._watch.topic, self._compare, qos.LATENT)
+        self.create_subscription(Image, "/perception/witness" if manifest.witness else "/perception/latent", self._compare, qos.LATENT)
         self.create_subscription(String, "/planner/zones", self._on_zones, qos.GOAL)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
-        self.create_timer(0.2, self._publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(0.2, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _new_controller(self, p: PlannerParameters) -> LatentController:
         heads = {"heads": self._heads, "cost_heads": self._cost_heads, "guardrails": self._guardrails}
@@ -121,14 +122,17 @@ class PlannerNode(LifecycleNode):
 
     def _on_parameters(self, parameters: PlannerParameters) -> None:
         self._new_controller(parameters)  # what cannot be built is refused now, not when a goal comes
-        if (parameters.zones, parameters.clearance_m) != (self.parameters.zones, self.parameters.clearance_m):
+        if parameters.zones != self.parameters.zones:
             self._zones = ZonesInForce(parameters.clearance_m, parameters.zones)
+        elif parameters.clearance_m != self.parameters.clearance_m:
+            self._zones = self._zones.with_clearance(parameters.clearance_m)
+        self._progress.config = parameters.progress()
         self.parameters = parameters
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give up the goal; the guardrail brakes when plans stop."""
         self._end(Code.CANCELED)
-        self._code = Code.IDLE
+        self._code, self._waiting_goal = Code.IDLE, None
         return super().on_deactivate(state)
 
     # What is heard.
@@ -137,23 +141,22 @@ class PlannerNode(LifecycleNode):
         try:
             self._measured = read_joint_state(msg, self._arm.joints).position
         except JointError as error:
-            self._reject("joint state", error)
-            return
-        if self._waiting_goal is not None:
+            return self._reject("joint state", error)
+        if self._waiting_goal is not None and self._proposals.is_activated:
             goal, self._waiting_goal = self._waiting_goal, None
             self._on_goal(goal)
 
     def _on_goal(self, msg: Image) -> None:
         try:
             goal = image_to_latent(msg, self._model.latent_dim)
-        except ImageError as error:
-            self._reject("goal", error)
-            return
-        if self._measured is None:
+            controller = self._new_controller(self.parameters)  # its file may have changed since the parameter was set
+        except ValueError as error:
+            return self._reject("goal", error)
+        if self._measured is None or not self._proposals.is_activated:
             self._waiting_goal = msg  # latched goals reach a planner that starts late; the arm's pose comes with the next joint state
             return
         self._end(Code.REPLACED)
-        self._controller = self._new_controller(self.parameters)
+        self._controller = controller
         self._controller.start(goal, self.parameters.steps)
         self._controller.fence(self._zones.current)
         self._episode_steps = self.parameters.steps
@@ -173,19 +176,23 @@ class PlannerNode(LifecycleNode):
         if self._zones.refused:
             self._tally.rejected_zones += 1
             self.get_logger().warning(f"zones rejected, those in force stay: {self._zones.refused}")
-        if changed and self._code is Code.PLANNING:
-            self._controller.fence(self._zones.current)
-        if changed:
+        elif changed or self._zones.current != self._fenced:  # the same text may be the parameter's, which waits for the next goal
+            if self._code is Code.PLANNING:
+                self._controller.fence(self._zones.current)
             self._fence()
 
     def _fence(self) -> None:
-        self._fenced = ZoneSet() if self.parameters.mode == "actor" else self._zones.current
+        self._fenced = self._zones.current if self._controller.sees_zones else ZoneSet()
         header = header_at(now_ns(self), self._arm.base_frame)
         boxes = [(zone.centre, zone.yaw, tuple(2 * (half + zone.radius) for half in zone.half)) for zone in self._zones.current.zones]
         self._markers.publish(MarkerArray(markers=wall_markers(header, "zones", boxes, 0.4, (0.9, 0.2, 0.1, 0.5))))
 
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Give up the goal and hold."""
+        if self._waiting_goal is not None:
+            self._waiting_goal = None
+            response.success, response.message = True, Code.CANCELED.name
+            return response
         if self._code is not Code.PLANNING:
             response.message = f"no goal is pursued: {self._code.name}"
             return response
@@ -199,8 +206,7 @@ class PlannerNode(LifecycleNode):
         try:
             latent = image_to_latent(msg, self._model.latent_dim)
         except ImageError as error:
-            self._reject("latent", error)
-            return
+            return self._reject("latent", error)
         self._margins = {f"margin_{head.name}": float(head.margins(latent[None])[0]) for head in self._heads}
         if self._code is not Code.PLANNING or self._motion.commanded is None:
             return
@@ -217,8 +223,7 @@ class PlannerNode(LifecycleNode):
         try:
             self._controller.see(stamp * _S, latent, self._motion.commanded.tool_at(stamp))
         except ValueError as error:
-            self._reject("latent", error)
-            return
+            return self._reject("latent", error)
         self._last_frame_ns = stamp
         self._begun_ns = stamp if self._begun_ns is None else self._begun_ns
         self._progress.see(stamp * _S, self._controller.distance(latent))
@@ -263,7 +268,7 @@ class PlannerNode(LifecycleNode):
         tool = commanded.tool_at(switch)
         left = commanded.tool_at(stamp) if self.parameters.compensate_latency else tool
         found = self._controller.plan(stamp * _S, tool, Deadline.after(self.parameters.deadline_s), left)
-        plan, path = validated(found, lambda choice: self._path(choice.points[: _SENT_STEPS + 1], switch))
+        plan, path = validated(found, lambda choice: self._path(self._controller.sound(choice).points[: _SENT_STEPS + 1], switch))
         self._tally.planned(plan, begun, time.monotonic() - begun, self.parameters.deadline_s)
         self._plan_ms.add(self._tally.plan_ms)
         self._progress.planned(stamp * _S, sent=path is not None)
@@ -293,8 +298,8 @@ class PlannerNode(LifecycleNode):
         self._proposals.publish(trajectory_message(trajectory, self._arm.joints, self._arm.base_frame))
 
     def _hold(self, stamp: int) -> None:
-        """Hold what is commanded now. Where that cannot be held, nothing is sent, and the guardrail brakes."""
-        if self._motion.commanded is None or self._measured is None:
+        """Hold what is commanded now. Where that cannot be held, or no fresh frame says so, nothing is sent, and the guardrail brakes."""
+        if self._motion.commanded is None or self._measured is None or self._lost(stamp):
             return
         switch = max(stamp, now_ns(self))
         tool = self._resync().tool_at(switch)
@@ -366,6 +371,14 @@ class PlannerNode(LifecycleNode):
     def _surprise_status(self) -> DiagnosticStatus:
         message, warn = self._watch.word()
         return diagnostics.status("planner_node: surprise", message, self._watch.values(), diagnostics.WARN if warn else diagnostics.OK)
+
+    def _on_timer(self) -> None:
+        if self._begun_ns is not None and self._lost(self._last_frame_ns):
+            self._end(Code.INTERRUPTED, "no frame to plan from any more; show the goal again")
+        self._publish_status()
+
+    def _lost(self, stamp: int) -> bool:
+        return (now_ns(self) - stamp) * _S > max(_MOST_GAP_S, self.parameters.frame_timeout_s)
 
     def _publish_status(self) -> None:
         self._status_publisher.publish(self._status())

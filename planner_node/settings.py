@@ -62,7 +62,7 @@ def require_positive(solver: str, **values: float) -> None:
 
 
 def _value(hint: Any, value: object, what: str) -> object:
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value):
         return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -40,7 +40,7 @@ class Staleness:
             self._heard_s[stream] = steady_s
 
     def forget_stamps(self) -> None:
-        """ROS time was set: stamps from before mean nothing. What was heard when is still true."""
+        """ROS time was set, or all begins anew: stamps from before mean nothing. What was heard when is still true."""
         self._stamps.clear()
 
     def held(self, steady_s: float) -> str:

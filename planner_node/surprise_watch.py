@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from arm_model import Kinematics, ToolStep
 from planner_node.commanded import Commanded
-from world_model.bundle import Manifest
 from world_model.protocol import F32, WorldModel
-from world_model.surprise import Reading, SurpriseCalibration, SurpriseMonitor, carried_calibration
+from world_model.surprise import Reading, SurpriseCalibration, SurpriseMonitor
 
 
 def followed(
@@ -28,17 +27,8 @@ def followed(
 class SurpriseWatch:
     """Scores frames, counts surprises, and has a word about them.
 
-    Without a calibration ``why_not`` says why; then scores are raw and nothing is flagged. ``topic`` is where the latents to look at come from.
+    Without a calibration ``why_not`` says why; then scores are raw and nothing is flagged.
     """
-
-    topic = "/perception/latent"
-
-    @staticmethod
-    def of_bundle(model: WorldModel, manifest: Manifest, tool_step: ToolStep) -> SurpriseWatch:
-        """A watch as a bundle calibrates it, on the latents of its witness if it has one."""
-        watch = SurpriseWatch(model, tool_step, *carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim))
-        watch.topic = "/perception/witness" if manifest.witness else "/perception/latent"
-        return watch
 
     def __init__(self, model: WorldModel, tool_step: ToolStep, calibration: SurpriseCalibration, why_not: str = "") -> None:
         self._monitor = SurpriseMonitor(model, calibration, tool_step.period_s)

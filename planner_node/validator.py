@@ -108,9 +108,19 @@ class ValidatedSolver:
         """See ``Solver``. ``Plan.verdict`` says how the second look went."""
         return validated(self.solver.plan(problem, deadline), lambda plan: self.validator.check(problem, plan))[0]
 
+    def check(self, problem: Problem, plan: Plan) -> None:
+        """Look at a runner-up as closely as at a winner, before it takes the winner's place.
+
+        Raises:
+            RefusedPlanError: see ``PlanValidator.check``.
+        """
+        self.validator.check(problem, plan)
+
 
 def require_clear(tools: NDArray[np.float64], zones: Sequence[Zone], clearance_m: float, solids: Sequence[KeepOutGuardrail] = ()) -> None:
-    """Refuse tool points ``(T, 3) m`` nearer to a zone or solid than half of ``clearance_m``; one that begins nearer may leave, not go deeper.
+    """Refuse tool points ``(T, 3) m`` nearer to a zone than half of ``clearance_m``, or to a solid than half of its own clearance.
+
+    A path that begins nearer may leave, not go deeper.
 
     Raises:
         JointPathError: it comes too near.
@@ -123,5 +133,5 @@ def require_clear(tools: NDArray[np.float64], zones: Sequence[Zone], clearance_m
     for solid in solids:
         margins = solid.margins(tools)
         least = float(margins.min())
-        if least < min((_LEAST_SHARE - 1.0) * clearance_m, float(margins[0])) - _ROUNDING_M:
-            raise JointPathError(f"the tool would come within {1e3 * (least + clearance_m):.0f} mm of {solid.name}")
+        if least < min((_LEAST_SHARE - 1.0) * solid.clearance, float(margins[0])) - _ROUNDING_M:
+            raise JointPathError(f"the tool would come within {1e3 * (least + solid.clearance):.0f} mm of {solid.name}")

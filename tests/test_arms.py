@@ -234,6 +234,14 @@ def test_an_arm_without_collision_shapes_is_refused(tmp_path):
         CollisionModel(load_arm(described(tmp_path, "ur5e", urdf="bare.urdf")))
 
 
+def test_a_joint_without_ends_is_refused_before_anything_moves(tmp_path):
+    text = resolved_urdf(load_arm("ur5e").urdf)
+    assert text.count('type="revolute"') == 6
+    (tmp_path / "endless.urdf").write_text(text.replace('type="revolute"', 'type="continuous"', 1))
+    with pytest.raises(ArmError, match="joint 'shoulder_pan_joint' is continuous"):
+        CollisionModel(load_arm(described(tmp_path, "ur5e", urdf="endless.urdf")))
+
+
 def test_a_mesh_that_is_gone_is_one_line(tmp_path):
     text = (locate("package://pybullet_data/kuka_iiwa/model.urdf", tmp_path)).read_text()
     (tmp_path / "model.urdf").write_text(text)

@@ -80,6 +80,13 @@ def test_what_is_allowed_and_what_cannot_move_is_not_checked():
     assert not [pair for pair in pairs if pair[0] == "panda_link0" and pair[1] in ("floor", "wall", "ball", "post")]
 
 
+@pytest.mark.parametrize("name", ["panda_link3", "panda_hand"])
+def test_an_obstacle_called_like_a_link_is_refused(name):
+    """By its name it would count as moving along with the arm, and a stop into it as clear."""
+    with pytest.raises(ArmError, match=f"obstacle '{name}' is called like"):
+        CollisionModel(load_arm(), read_scene(f"[{{name: {name}, sphere: 0.05, xyz: [0.5, 0.2, 0.1]}}]"))
+
+
 def test_an_allowed_link_that_the_arm_has_not_is_one_line():
     with pytest.raises(ArmError, match="has no link 'elbow'") as caught:
         CollisionModel(load_arm(), read_scene("[{name: ball, sphere: 0.1, allowed: [elbow]}]"))

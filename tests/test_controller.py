@@ -13,11 +13,12 @@ from linear_world import FLAT, LinearWorld
 from planner_node.assembly import MODES, PlannerConfig
 from planner_node.controller import LatentController
 from planner_node.guardrails.zone import Zone
-from planner_node.guardrails.zones_in_force import ZoneSet
+from planner_node.guardrails.zones_in_force import ZoneSet, read_zone_set
 from planner_node.history import History
 from planner_node.plan import Plan, Problem
 from planner_node.solvers.cem import CemConfig
 from planner_node.solvers.solver import Deadline
+from planner_node.validator import RefusedPlanError
 
 START = np.array([0.4, 0.0, 0.02])
 GOAL = np.array([0.6, 0.1], dtype=np.float32)
@@ -230,6 +231,25 @@ def test_a_motion_that_no_plan_made_is_rolled_for_a_few_steps_only():
     assert plan.latents[0][0] <= START[0] + 5 * FLAT.length_m + 1e-6
 
 
+def test_the_default_search_finds_its_way_around_a_solid_as_around_a_zone():
+    solid = read_zone_set("{keep_out: [{name: wall, box: {min: [0.48, -0.1, 0.0], max: [0.5, 0.06, 0.3]}}]}", 0.012)
+    controller = LatentController(LinearWorld(), FLAT, PlannerConfig())
+    controller.start(np.array([0.6, 0.0], np.float32), 30)
+    controller.fence(solid)
+    tool = np.array([0.44, 0.0, 0.02])
+    for tick in range(20):
+        controller.see(0.2 * tick, tool[:2].astype(np.float32), tool)
+        plan = controller.plan(0.2 * tick, tool, Deadline.after(60.0))
+        assert plan.feasible and solid.solids[0].signed_distance(plan.points).min() >= 0.0
+        tool = FLAT.advance(tool, plan.actions[0])
+    assert np.linalg.norm(tool[:2] - [0.6, 0.0]) < 0.015
+
+
+@pytest.mark.parametrize(("mode", "sees"), [("planner", True), ("actor", False), ("cem", True), ("mixture", True)])
+def test_whether_it_sees_zones_is_its_solvers_business(mode, sees):
+    assert LatentController(LinearWorld(), FLAT, replace(CONFIG, mode=mode)).sees_zones is sees
+
+
 def test_new_zones_hold_in_the_middle_of_an_episode():
     world = LinearWorld()
     controller = LatentController(world, FLAT, CONFIG)
@@ -240,3 +260,16 @@ def test_new_zones_hold_in_the_middle_of_an_episode():
     assert zone.signed_distance(free.points).min() < 0, "the way would lead through"
     controller.fence(ZoneSet((zone,)))
     assert zone.signed_distance(controller.plan(0.0, START, Deadline.after(5.0)).points).min() > 0
+
+
+def test_a_runner_up_is_looked_at_again_before_it_stands_in():
+    world = LinearWorld()
+    controller = LatentController(world, FLAT, CONFIG)
+    controller.start(GOAL, 20)
+    controller.see(0.0, START[:2].astype(np.float32), START)
+    plan = controller.plan(0.0, START, Deadline.after(5.0))
+    assert controller.sound(plan) is plan and len(plan.runners_up) > 0
+    runner_up = plan.runners_up[0]
+    assert controller.sound(runner_up) is runner_up
+    with pytest.raises(RefusedPlanError, match="not where its actions lead"):
+        controller.sound(replace(runner_up, points=runner_up.points + 0.05))

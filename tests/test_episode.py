@@ -30,10 +30,14 @@ def test_a_far_goal_without_progress_is_out_of_reach_and_a_near_one_is_not() -> 
     assert seen([15.0, 8.0, *([20.0] * 10)]).verdict is Code.UNREACHABLE
 
 
+def test_a_distance_that_is_no_number_is_not_near() -> None:
+    assert seen([9.0, *([float("nan")] * 4)]).verdict is Code.PLANNING
+
+
 def test_no_plan_that_may_be_sent_is_blocked() -> None:
     progress = Progress(ProgressConfig())
     for number in range(11):
-        progress.see(0.2 * number, 20.0 - 2 * number)
+        progress.see(0.2 * number, 20.0 - 1.5 * number)
         progress.planned(0.2 * number, sent=number < 2)
     assert progress.verdict is Code.PLANNING
     progress.see(2.2, 1.0)

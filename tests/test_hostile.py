@@ -88,6 +88,9 @@ def test_the_judge_finds_a_way_through_a_thin_wall(every_point):
     [
         (["--robot", "nobody"], "nobody"),
         (["--cycles", "0"], "cycles is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--tool-speed", "nan"], "tool speed is nan"),
+        (["--margin", "-0.1"], "margin is -0.1"),
         (["--scene", "nowhere.yaml"], "nowhere.yaml"),
         (["--workspace", "{min: [1, 0, 0], max: [0, 1, 1]}"], "along x"),
         (["--workspace", "{min: [2, 2, 2]}", "--cycles", "10"], "cannot be armed"),

@@ -91,6 +91,7 @@ def test_parameters_of_a_node_become_a_configuration(tmp_path):
         ("solvers: {icem: {samples: 4}}", "solver 'icem': samples is 4, must be at least 16"),
         ("solvers: {icem: 7}", "the settings of solver 'icem' must be a mapping, not 7"),
         ("solvers: {mppi: {temperature: 0}}", "solver 'mppi': temperature is 0.0, must be positive and finite"),
+        ("solvers: {icem: {exponent: .nan}}", "exponent of solver 'icem' must be a number, not nan"),
         ("solvers: {cem: {elites: 500}}", "CEM needs 1 <= elites < samples"),
         ("solvers: {mixture: {members: [mixture]}}", "solver 'mixture': members are mixture; name at least one other solver"),
         ("solvers: {mixture: {members: []}}", "members are none"),

@@ -19,6 +19,8 @@ pytest.importorskip("rclpy")
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
@@ -59,6 +61,7 @@ class Follower:
         self.frames: list[int] = []
         self.names: set[tuple[str, ...]] = set()
         self.shift_ns = 0
+        self.silent = False
         self.position = START.copy()
         self._joints = self.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
         self._latents = self.node.create_publisher(Image, "/perception/latent", qos.LATENT)
@@ -107,14 +110,23 @@ class Follower:
         self.node.destroy_client(client)
         return answer.result().success, answer.result().message
 
+    def change_state(self, transition: int) -> bool:
+        client = self.node.create_client(ChangeState, "/planner_node/change_state")
+        assert client.wait_for_service(20.0)
+        answer = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        wait_until(answer.done, what="answer to a transition")
+        self.node.destroy_client(client)
+        return bool(answer.result().success)
+
     def publish_latent(self, latent: np.ndarray, stamp: int) -> None:
         self.frames.append(stamp)
         self._latents.publish(latent_to_image(latent.astype(np.float32), header_at(stamp)))
 
-    def set(self, name: str, value: str | int) -> tuple[bool, str]:
+    def set(self, name: str, value: str | int | float) -> tuple[bool, str]:
         """Set a parameter of the running node; whether it was accepted, and why not."""
-        kind = ParameterType.PARAMETER_STRING if isinstance(value, str) else ParameterType.PARAMETER_INTEGER
-        field = {"string_value": value} if isinstance(value, str) else {"integer_value": value}
+        word = {str: "string", int: "integer", float: "double"}[type(value)]
+        kind = getattr(ParameterType, f"PARAMETER_{word.upper()}")
+        field = {f"{word}_value": value}
         client = self.node.create_client(SetParameters, "/planner_node/set_parameters")
         assert client.wait_for_service(20.0)
         request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(type=kind, **field))])
@@ -137,6 +149,8 @@ class Follower:
         self._joints.publish(joint_state_message(ARM.joints, self.position, np.zeros(len(ARM.joints)), header_at(ns)))
 
     def _publish_latent(self) -> None:
+        if self.silent:
+            return
         tool = KINEMATICS.tool_point(self.position)
         self.publish_latent(np.resize(10 * tool, LATENT_DIM), now_ns(self.node) + self.shift_ns)
 
@@ -217,7 +231,9 @@ def test_a_goal_has_a_result_that_a_program_can_read(planner, follower):
     time.sleep(0.2)
     held, sent = follower.plans[-1], len(follower.plans)
     settled = held.positions[-3:]
-    assert np.ptp(settled, axis=0).max() < 1e-3, "the last thing that is sent holds"
+    # From full speed the pursuit still creeps by a milliradian or two in its last 0.1 s.
+    assert np.ptp(settled, axis=0).max() < 5e-3, "the last thing that is sent holds"
+    assert held.times[-1] < max(plan.times[-1] for plan in follower.plans[:-1]) - 0.1, "it stops, and carries out no more of the plan"
     time.sleep(0.5)
     assert len(follower.plans) == sent, "a goal that was given up is not planned for"
     follower.show(np.full(LATENT_DIM, 1.0))
@@ -229,6 +245,41 @@ def test_a_goal_has_a_result_that_a_program_can_read(planner, follower):
     assert [value["code"] for value in values] == ["-2", "-1", "2"]
     assert len({value["goal_stamp_ns"] for value in values}) == 3 and int(values[2]["step"]) == STEPS
     assert float(values[2]["seconds"]) == pytest.approx(STEPS * TOOL_STEP.period_s, abs=1.0)
+
+
+def test_a_goal_waits_for_activation_and_may_be_cancelled_meanwhile(planner, follower):
+    follower.show(np.full(LATENT_DIM, 2.0))
+    follower.wait_for("PLANNING")
+    assert follower.change_state(Transition.TRANSITION_DEACTIVATE)
+    follower.wait_for("IDLE")
+    wait_until(lambda: [result.message for result in follower.results] == ["CANCELED"], what="the result of the first goal")
+    follower.show(np.full(LATENT_DIM, 1.0))
+    time.sleep(0.5)
+    assert follower.state == "IDLE" and follower.cancel() == (True, "CANCELED")
+    assert follower.change_state(Transition.TRANSITION_ACTIVATE)
+    time.sleep(0.5)
+    assert follower.state == "IDLE", "the goal that waited was cancelled"
+    assert follower.change_state(Transition.TRANSITION_DEACTIVATE)
+    follower.show(np.full(LATENT_DIM, -1.0))
+    time.sleep(0.5)
+    assert follower.state == "IDLE", "nobody pursues a goal without being active"
+    sent = len(follower.plans)
+    assert follower.change_state(Transition.TRANSITION_ACTIVATE)
+    follower.wait_for("REACHED_HORIZON")
+    assert len(follower.plans) > sent
+
+
+def test_a_camera_that_falls_silent_ends_the_goal_and_zones_of_a_topic_survive_another_clearance(planner, follower):
+    assert follower.set("steps", 500) == (True, "")
+    follower.fence(json.dumps([{"centre": [0.5, 0.3], "half": [0.01, 0.01]}]))
+    wait_until(lambda: follower.values["zones"] == "1", what="a zone in force")
+    assert follower.set("clearance_m", 0.03) == (True, "")
+    follower.show(np.full(LATENT_DIM, 2.0))
+    wait_until(lambda: len(follower.plans) > 0, what="a plan")
+    assert follower.values["zones"] == "1"
+    follower.silent = True
+    wait_until(lambda: len(follower.results) == 1, what="a result without a camera")
+    assert follower.results[0].message == "INTERRUPTED" and status_values(follower.results[0])["code"] == "-3"
 
 
 def test_zones_from_a_topic_hold_at_once_and_what_cannot_be_read_changes_nothing(planner, follower):
@@ -294,6 +345,15 @@ def test_bad_input_is_refused_counted_and_survived(planner, follower, tmp_path):
     for name, value, reason in refusals:
         accepted, why = follower.set(name, value)
         assert not accepted and reason in why and "\n" not in why
+
+    # A planner file that breaks after it was taken over.
+    no_head.write_text("solver: icem\n")
+    assert follower.set("planner_file", str(no_head)) == (True, "")
+    no_head.write_text("solver: icme\n")
+    rejected = int(follower.values["rejected_inputs"])
+    follower.show(np.full(LATENT_DIM, 1.0))
+    wait_until(lambda: int(follower.values["rejected_inputs"]) > rejected, what="a goal that cannot be planned for")
+    assert "unknown solver 'icme'" in planner.output
     assert planner.process.poll() is None, planner.output
 
 

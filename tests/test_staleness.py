@@ -38,6 +38,25 @@ def test_after_a_clock_jump_older_stamps_are_new():
     assert streams.held(10.45) == ""
 
 
+def test_a_stamp_from_the_far_future_silences_a_stream_only_until_the_guard_is_armed_again():
+    scene = Scene()
+    streams = scene.guard.streams
+    scene.arm()
+    streams.heard("the camera", 10**19, scene.steady_s)
+    for _ in range(40):
+        streams.heard("the camera", scene.ros_ns, scene.steady_s)
+        scene.tick()
+    assert "the camera" in scene.guard.reason
+    scene.guard.stop("enough")
+    scene.tick(2)
+    scene.guard.reset()
+    scene.arm()
+    scene.tick()
+    streams.heard("the camera", scene.ros_ns, scene.steady_s)
+    scene.tick()
+    assert scene.guard.reason == ""
+
+
 @pytest.mark.parametrize(("hold", "stop"), [(0.3, 0.1), (0.0, 0.1), (float("nan"), 0.3), (0.1, float("inf"))])
 def test_times_that_make_no_sense_are_refused(hold, stop):
     with pytest.raises(StalenessError):

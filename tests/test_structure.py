@@ -68,7 +68,7 @@ def test_imports_run_downwards_only(package):
 def test_ros_appears_only_in_nodes_and_in_the_ground():
     for package in ("arm_model", "sim", "world_model", "planner_node"):
         for file in files(package):
-            if not file.stem.endswith("_node"):
+            if not file.stem.endswith(("_node", "_parameters")):
                 ros = {name for name in packages(file) if is_ros(name)} | (packages(file) & {"ros_bridge"})
                 assert not ros, f"{name_of(file)} imports {', '.join(sorted(ros))}"
 

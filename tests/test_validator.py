@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from arm_model.scene import Obstacle, Sphere
+from planner_node.guardrails.keep_out import KeepOutGuardrail
 from planner_node.guardrails.zone import Zone
 from planner_node.joint_path import JointPathError
 from planner_node.validator import require_clear
@@ -35,6 +37,14 @@ def test_a_tool_that_stands_too_near_may_leave_but_not_go_deeper():
     require_clear(line((0.5, 0.021), (0.5, 0.1)), (WALL,), clearance_m=0.015)
     with pytest.raises(JointPathError):
         require_clear(line((0.5, 0.021), (0.5, 0.015)), (WALL,), clearance_m=0.015)
+
+
+def test_a_solid_is_kept_at_half_of_its_own_clearance_whatever_that_of_zones_is():
+    post = KeepOutGuardrail(Obstacle("post", Sphere(0.05), (0.5, 0.0, 0.2)), clearance=0.02)
+    for clearance_m in (0.0, 0.02, 0.5):
+        require_clear(line((0.4, 0.061), (0.6, 0.061)), (), clearance_m, (post,))
+        with pytest.raises(JointPathError, match="within 9 mm of post"):
+            require_clear(line((0.4, 0.1), (0.5, 0.059)), (), clearance_m, (post,))
 
 
 def test_without_zones_everything_passes():

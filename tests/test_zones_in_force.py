@@ -40,6 +40,17 @@ def test_zones_and_solids_are_taken_over():
     assert zones.take("[]") and zones.guardrails() == []
 
 
+def test_another_clearance_keeps_the_zones_that_a_topic_gave():
+    zones = ZonesInForce(0.01, WALL)
+    assert zones.take(BOTH) and not zones.take("[")
+    wider = zones.with_clearance(0.05)
+    assert wider.current.zones == zones.current.zones and [solid.name for solid in wider.current.solids] == ["ball"]
+    at = np.array([[[0.5, 0.28, 0.2], [0.5, 0.07, 0.2]]])
+    for near, far in zip(wider.guardrails(), zones.guardrails(), strict=True):
+        assert np.allclose(far.margins(at) - near.margins(at), 0.04)
+    assert wider.take(WALL) and len(wider.guardrails()) == 1
+
+
 @pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
 def test_a_bad_message_changes_nothing_and_is_named_in_one_line(text):
     zones = ZonesInForce(0.01, WALL)

@@ -49,4 +49,4 @@ def sampled(points: NDArray[np.float64]) -> NDArray[np.float64]:
     shares = (np.arange(SAMPLES_PER_STEP) + 1.0)[:, None] / SAMPLES_PER_STEP
     start, end = points[..., :-1, None, :], points[..., 1:, None, :]
     path = start + (end - start) * shares
-    return path.reshape(*points.shape[:-2], -1, 3)
+    return path.reshape(*points.shape[:-2], -1, points.shape[-1])

@@ -40,7 +40,12 @@ class ZonesInForce:
         """Raises ZoneError when ``initial`` cannot be understood: before anything moves there is somebody to tell."""
         self._clearance_m = clearance_m
         self.current = read_zone_set(initial, clearance_m)
+        self._text = initial
         self.refused = ""
+
+    def with_clearance(self, clearance_m: float) -> ZonesInForce:
+        """The same zones, wherever they came from, kept another ``clearance_m`` away from."""
+        return ZonesInForce(clearance_m, self._text)
 
     def take(self, text: str) -> bool:
         """Take ``text`` over, if it can be understood; True when what is in force has changed."""
@@ -50,7 +55,7 @@ class ZonesInForce:
             self.refused = str(error)[:_LONGEST_REASON]
             return False
         changed = new != self.current
-        self.current, self.refused = new, ""
+        self.current, self._text, self.refused = new, text, ""
         return changed
 
     def guardrails(self) -> list[Guardrail]:

@@ -61,6 +61,11 @@ class HostileConfig:
     def __post_init__(self) -> None:
         if self.cycles < 1:
             raise HostileError(f"cycles is {self.cycles}, must be at least 1")
+        if self.seed < 0:
+            raise HostileError(f"seed is {self.seed}, must be at least 0")
+        for name, value in (("margin", self.collision_margin_m), ("tool speed", self.tool_speed)):
+            if not 0.0 <= value < float("inf"):
+                raise HostileError(f"{name} is {value}, must be at least 0 and finite")
 
 
 @dataclass
@@ -76,7 +81,7 @@ def run_hostile(config: HostileConfig, report: Callable[[int, int], None] = lamb
     """Run the trials and judge them; see ``table`` for what comes out.
 
     Raises:
-        HostileError: the arm's home is closer to something than the margin, or nothing around the arm can be run into.
+        HostileError: the arm's home is closer to something than the margin, nothing around the arm can be run into, or the guard stops for good.
         ArmError, LimitsError, SceneError, WorkspaceError: the arm, the scene or the workspace cannot be read.
     """
     arm, scene = load_arm(config.robot), read_scene(config.scene)
@@ -155,6 +160,9 @@ def _attack(config: HostileConfig, arm: ArmDescription, scene: Scene, guard: Gua
                 position = points[min(slot - since - 1, len(points) - 1)]
                 trial.stream.append(position.copy())
             guard.measured(position, still, slot * CYCLE_NS, slot * CYCLE_S)
+        if guard.state is State.STOPPED:
+            # What follows would be silence, in which nothing can be violated.
+            raise HostileError(f"the guard stopped for good although the arm follows it: {guard.reason}")
         if guard.state is State.DISARMED:
             guard.arm(slot * CYCLE_S)
             guard.measured(position, still, slot * CYCLE_NS + 1, slot * CYCLE_S)
