@@ -164,10 +164,9 @@ class PlannerNode(LifecycleNode):
         self._goal_ns = now_ns(self)
         self._motion.stand(self._measured, self._goal_ns)
         self._watch.restart()
-        self._begun_ns = None
+        self._begun_ns, self._code = None, Code.PLANNING
         self._tally.new_goal()
         self._progress = Progress(self.parameters.progress())
-        self._code = Code.PLANNING
         self._fence()
 
     def _on_zones(self, msg: String) -> None:
@@ -189,15 +188,13 @@ class PlannerNode(LifecycleNode):
 
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Give up the goal and hold."""
-        if self._waiting_goal is not None:
-            self._waiting_goal = None
-            response.success, response.message = True, Code.CANCELED.name
-            return response
-        if self._code is not Code.PLANNING:
+        if self._waiting_goal is None and self._code is not Code.PLANNING:
             response.message = f"no goal is pursued: {self._code.name}"
             return response
-        self._hold(max(self._last_frame_ns, self._goal_ns))
-        self._end(Code.CANCELED)
+        if self._code is Code.PLANNING:
+            self._hold(max(self._last_frame_ns, self._goal_ns))
+            self._end(Code.CANCELED)
+        self._waiting_goal = None
         response.success, response.message = True, Code.CANCELED.name
         return response
 
@@ -326,7 +323,10 @@ class PlannerNode(LifecycleNode):
 
     def _reject(self, what: str, error: Exception) -> None:
         self._tally.rejected_inputs += 1
-        self.get_logger().warning(f"{what} rejected: {error}", throttle_duration_sec=1.0)
+        if what == "goal":  # rare, and not to be lost among what comes with every frame
+            self.get_logger().warning(f"goal rejected: {error}")
+        else:
+            self.get_logger().warning(f"{what} rejected: {error}", throttle_duration_sec=1.0)
 
     # What is told.
 

@@ -353,7 +353,7 @@ def test_bad_input_is_refused_counted_and_survived(planner, follower, tmp_path):
     rejected = int(follower.values["rejected_inputs"])
     follower.show(np.full(LATENT_DIM, 1.0))
     wait_until(lambda: int(follower.values["rejected_inputs"]) > rejected, what="a goal that cannot be planned for")
-    assert "unknown solver 'icme'" in planner.output
+    wait_until(lambda: "goal rejected: " in planner.output and "unknown solver 'icme'" in planner.output, what="the reason")
     assert planner.process.poll() is None, planner.output
 
 
