@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from arm_model import ToolStep, UnreachableError
+from arm_model import UnreachableError
 from latent_mpc.surprise_run import Run
 from planner_node.assembly import PlannerConfig
 from planner_node.commanded import Commanded
+from planner_node.continuation import Continuation
 from planner_node.controller import LatentController
-from planner_node.joint_path import JointPathError, resolve
-from planner_node.pursuit import PursuitConfig, pursue
+from planner_node.guardrails.zones_in_force import ZoneSet
+from planner_node.joint_path import JointPathError
 from planner_node.solvers.solver import Deadline
 from sim.arm_world import PHYSICS_STEP_S
 from sim.tasks import PicturedGoalEnv
@@ -23,10 +24,8 @@ from sim.tasks.pictured_goal import SETPOINT_PERIOD_S
 from world_model.protocol import PlanningModel
 
 FRAMES_PER_STEP = 4
-_PURSUIT = PursuitConfig()
 # From a picture to its plan in force, as measured through the nodes.
 _LATENCY_NS = 40_000_000
-_SPACING_S = 0.05
 _SENT_STEPS = 3
 _DEADLINE_S = 10.0
 _MARGIN_RAD = 0.03
@@ -39,12 +38,14 @@ def play_planned(env: PicturedGoalEnv, model: PlanningModel, seed: int, steps: i
     ``steps``: how many to play, 0 for the task's.
     """
     observation, _ = env.reset(seed=seed)
-    step, kinematics = env.task.tool_step, env.kinematics
+    step = env.task.tool_step
     controller = LatentController(model, step, PlannerConfig(seed=seed % 2**31))
     controller.start(model.encode(observation["goal"][None])[0], env.task.steps)
     every_ns = round(1e9 * step.period_s / FRAMES_PER_STEP)
-    standing = env.world.joints()[0]
-    commanded = Commanded(standing, step.clamp(kinematics.tool_point(standing)), 0)
+    motion = Continuation(env.kinematics, env.world.arm.limits.scaled(velocity=0.9, margin=_MARGIN_RAD), step)
+    motion.stand(env.world.joints()[0], 0)
+    commanded = motion.commanded
+    assert commanded is not None
     frames: list[NDArray[np.uint8]] = []
     tools, joints, contact = [], [], []
     before = env.state().block
@@ -59,7 +60,7 @@ def play_planned(env: PicturedGoalEnv, model: PlanningModel, seed: int, steps: i
         latent = model.encode(frames[-1][None], joints[-1][None].astype(np.float32))[0]
         controller.see(stamp * 1e-9, latent, tools[-1])
         if number % 2 == 0:
-            _replan(controller, step, commanded, stamp, env)
+            _replan(controller, motion, commanded, stamp)
         _drive(env, commanded, stamp, every_ns)
     points = np.stack(tools)
     actions = np.clip((points[FRAMES_PER_STEP:] - points[:-FRAMES_PER_STEP])[:, : step.action_dim] / step.length_m, -1.0, 1.0)
@@ -67,15 +68,13 @@ def play_planned(env: PicturedGoalEnv, model: PlanningModel, seed: int, steps: i
     return Run(np.stack(frames), actions.astype(np.float32), measured, np.array(contact), per_step=FRAMES_PER_STEP)
 
 
-def _replan(controller: LatentController, step: ToolStep, commanded: Commanded, stamp: int, env: PicturedGoalEnv) -> None:
-    switch, limits = stamp + _LATENCY_NS, env.world.arm.limits.scaled(velocity=0.9, margin=_MARGIN_RAD)
-    tool, seed = commanded.tool_at(switch), commanded.joints_at(switch)
+def _replan(controller: LatentController, motion: Continuation, commanded: Commanded, stamp: int) -> None:
+    switch = stamp + _LATENCY_NS
+    tool = commanded.tool_at(switch)
     plan = controller.plan(stamp * 1e-9, tool, Deadline.after(_DEADLINE_S))
     points = plan.points[: _SENT_STEPS + 1] if plan.feasible else np.stack([tool, tool])
-    _, path = pursue(points, step, tool, commanded.velocity_at(switch), _PURSUIT)
     try:
-        spaced = path[:: round(_SPACING_S / _PURSUIT.cycle_s)]
-        commanded.follow(resolve(spaced, _SPACING_S, _SPACING_S, env.kinematics, limits, seed), switch)
+        commanded.follow(motion.motion(points, switch, ZoneSet(), 0.0), switch)
     except (UnreachableError, JointPathError):
         return  # the old path stays in force and ends at rest
 
