@@ -63,6 +63,9 @@ figures: $(RUN)
 	$(BIN)/latent-mpc collect --task push --steps 40000 --seed 1 --out data/push-labels
 	$(BIN)/latent-mpc head curve --model models/push --data data/push-labels --out runs/head-curve.json
 	$(BIN)/latent-mpc evaluate --model models/reach --task wall --policy planner --policy actor --policy cem --manifest benchmarks/episodes/wall.json
+	for task in disc goal-disc; do $(BIN)/latent-mpc evaluate --model models/reach --task $$task --seed 0 --policy planner --policy actor --policy actor_stop --policy actor_slide; done
+	for how in --compensate --no-compensate; do $(BIN)/latent-mpc evaluate --model models/push --task push-far --episodes 50 --seed 7 --policy planner --delay 1 $$how; done
+	for arm in panda_stick franka_panda kuka_iiwa xarm6 ur5e; do $(BIN)/latent-mpc hostile --robot $$arm --cycles 100000 --seed 0 --scene benchmarks/scenes/cell.yaml; done
 	for seed in 0 1 2; do $(BIN)/latent-mpc demo --task reach --episodes 100 --seed $$seed --no-report --out runs/ros-reach-$$seed; done
 
 # data/ and runs/ stay: they are work, not build outputs.
