@@ -78,37 +78,47 @@ class CollisionModel:
         moved = np.zeros((self._model.njoints, self._model.nv))  # which joints move what hangs on a joint
         for joint in range(1, self._model.njoints):
             moved[joint, [self._model.joints[above].idx_v for above in list(self._model.supports[joint]) if above]] = 1.0
-        self._moves_first, self._moves_second = moved[joints[ends[:, 0]]], moved[joints[ends[:, 1]]]
+        self._moves = moved[joints[ends[:, 1]]] - moved[joints[ends[:, 0]]]
 
-    def distances(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Signed distances ``(K,) float64, m`` of ``pairs`` at joints ``q (J,) rad``; negative is how deep they penetrate."""
-        self._measure(q)
-        distances = np.array([result.min_distance for result in self._results], dtype=np.float64)
+    def distances(self, q: NDArray[np.float64], among: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
+        """Signed distances ``(K,) float64, m`` of ``pairs`` at joints ``q (J,) rad``; negative is how deep they penetrate.
+
+        With ``among (M,)`` those of these pairs only, ``(M,)``, in a time that goes with their number.
+        """
+        pin.updateGeometryPlacements(self._model, self._data, self._shapes, self._found, q)
+        results = self._results
+        if among is None:
+            pin.computeDistances(self._shapes, self._found)
+            distances = np.array([result.min_distance for result in results], dtype=np.float64)
+        else:
+            compute, shapes, found = pin.computeDistance, self._shapes, self._found
+            distances = np.array([compute(shapes, found, index).min_distance for index in among.tolist()], dtype=np.float64)
         distances[~(distances > _DEEPEST_M)] = _UNKNOWN_DEPTH_M
         return distances
 
     def near(self, q: NDArray[np.float64], within_m: float) -> Nearby:
-        """The pairs closer than ``within_m`` at joints ``q (J,) rad``.
-
-        The gradient of a distance is the velocity of the two nearest points along the line between them: d' = n . (J2 - J1), with n from the first
-        to the second (Kanehiro et al. 2008, "A Local Collision Avoidance Method for Non-strictly Convex Polyhedra", eq. 4).
-        """
+        """The pairs closer than ``within_m`` at joints ``q (J,) rad``."""
         distances = self.distances(q)
         indices: NDArray[np.intp] = np.flatnonzero(distances < within_m)
-        close = [self._results[index] for index in indices.tolist()]
-        normal = np.array([result.normal for result in close]).reshape(-1, 3)
-        first = np.array([result.getNearestPoint1() for result in close]).reshape(-1, 3)
-        second = np.array([result.getNearestPoint2() for result in close]).reshape(-1, 3)
+        return Nearby(indices, distances[indices], self.gradients(q, indices))
+
+    def gradients(self, q: NDArray[np.float64], indices: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Gradients ``(M, J) m/rad`` of the distances of pairs ``indices (M,)``, which were measured last at the same ``q (J,) rad``.
+
+        The gradient of a distance is the velocity of the two nearest points along the line between them: d' = n . (J2 - J1), with n from the first
+        to the second (Kanehiro et al. 2008, "A Local Collision Avoidance Method for Non-strictly Convex Polyhedra", eq. 4). Both points lie on that
+        line, so that a joint which carries either turns it with the same moment p x n about the origin, and one that carries both does nothing.
+        """
+        wrenches = []
+        for index in indices.tolist():
+            result = self._results[index]
+            nx, ny, nz = result.normal.tolist()
+            px, py, pz = result.getNearestPoint1().tolist()
+            wrenches.append((nx, ny, nz, py * nz - pz * ny, pz * nx - px * nz, px * ny - py * nx))
         # Columns of the spatial Jacobian in the world frame: the velocity v of the point at the origin and the rotation w; a point p has v + w x p.
         jacobian = pin.computeJointJacobians(self._model, self._data, q)
-        along, turning = normal @ jacobian[:3], jacobian[3:]
-        gradients = self._moves_second[indices] * (along + _cross(second, normal) @ turning)
-        gradients -= self._moves_first[indices] * (along + _cross(first, normal) @ turning)
-        return Nearby(indices, distances[indices], gradients)
-
-    def _measure(self, q: NDArray[np.float64]) -> None:
-        pin.updateGeometryPlacements(self._model, self._data, self._shapes, self._found, q)
-        pin.computeDistances(self._shapes, self._found)
+        gradients: NDArray[np.float64] = self._moves[indices] * (np.array(wrenches).reshape(-1, 6) @ jacobian)
+        return gradients
 
     def _add_pairs(self, arm_shapes: int, scene: Scene) -> tuple[tuple[str, str], ...]:
         """Register every pair that is to be checked, and return their names."""
@@ -135,13 +145,6 @@ class CollisionModel:
                     self._shapes.addCollisionPair(pin.CollisionPair(first, second))
                     found.append(names)
         return tuple(found)
-
-
-def _cross(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cross products of rows ``(M, 3)``; np.cross takes several times as long on a handful of them."""
-    ax, ay, az = a.T
-    bx, by, bz = b.T
-    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx]).T
 
 
 def _solid(obstacle: Obstacle, base: pin.SE3) -> pin.GeometryObject:

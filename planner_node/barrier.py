@@ -44,6 +44,8 @@ class Barrier:
         self.config = config
         self._limits = limits
         self._identity = np.eye(len(limits.names))
+        self._sense = np.zeros(len(limits.names), dtype=np.int32)
+        self._free = np.empty(0)
 
     def floor(self, margins: F64) -> F64:
         """The least rate of change, m/s, that margins ``(M,) m`` allow."""
@@ -65,22 +67,24 @@ class Barrier:
         lower, upper = self.box(q)
         floor = self.floor(margins)
         # The solver itself reports success for a problem that holds a NaN.
-        if not (np.isfinite(np.concatenate([wished, floor, gradients.ravel()])).all() and (lower <= upper).all()):
+        if not (np.isfinite(wished).all() and np.isfinite(floor).all() and np.isfinite(gradients).all() and (lower <= upper).all()):
             return None
         count = floor.size
+        if count != self._free.size:
+            self._free, self._sense = np.full(count, _FREE), np.zeros(wished.size + count, dtype=np.int32)
         solution, _, exit_flag, _ = daqp.solve(
             self._identity,
             -wished,
             np.ascontiguousarray(gradients),
-            np.concatenate([upper, np.full(count, _FREE)]),
+            np.concatenate([upper, self._free]),
             np.concatenate([lower, floor]),
-            np.zeros(lower.size + count, dtype=np.int32),
+            self._sense,
             iter_limit=self.config.iterations,
         )
         velocity: F64 = np.asarray(solution, dtype=np.float64)
         # Not taken on trust: what is sent keeps the constraints by this test, which no NaN passes.
-        spare = np.concatenate([gradients @ velocity - floor, velocity - lower, upper - velocity])
-        if exit_flag != 1 or not (spare >= -_TOLERANCE).all():
+        inside = (velocity >= lower - _TOLERANCE).all() and (velocity <= upper + _TOLERANCE).all()
+        if exit_flag != 1 or not inside or not (gradients @ velocity >= floor - _TOLERANCE).all():
             return None
         clipped: F64 = np.minimum(np.maximum(velocity, lower), upper)
         return clipped

@@ -17,49 +17,45 @@ from arm_model.tool_frame import ToolFrame
 from planner_node.workspace import Workspace
 
 F64 = NDArray[np.float64]
-
-
-class NearbyPairs(Protocol):
-    """Pairs that are close: ``indices (M,)`` into the pairs, ``distances (M,) m``, ``gradients (M, J) m/rad``."""
-
-    @property
-    def indices(self) -> NDArray[np.intp]: ...  # noqa: D102
-    @property
-    def distances(self) -> F64: ...  # noqa: D102
-    @property
-    def gradients(self) -> F64: ...  # noqa: D102
+Indices = NDArray[np.intp]
 
 
 class Distances(Protocol):
-    """Signed distances ``(K,) m`` of K pairs of shapes at joints ``(J,) rad``; :class:`arm_model.collision.CollisionModel` is one."""
+    """Signed distances ``(K,) m`` of K pairs of shapes at joints ``(J,) rad``; :class:`arm_model.collision.CollisionModel` is one.
+
+    ``among (M,)``: of these pairs only, ``(M,)``. ``gradients (M, J) m/rad``: of pairs whose distances were measured last, at the same joints.
+    """
 
     pairs: tuple[tuple[str, str], ...]
 
-    def distances(self, q: F64) -> F64: ...  # noqa: D102
-    def near(self, q: F64, within_m: float) -> NearbyPairs: ...  # noqa: D102
+    def distances(self, q: F64, among: Indices | None = None) -> F64: ...  # noqa: D102
+    def gradients(self, q: F64, indices: Indices) -> F64: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Margins:
-    """Margins at joints ``q (J,)``: ``lowest (K,) m`` is exact or a lower bound; ``indices (M,)`` name those with ``gradients (M, J) m/rad``."""
+    """Margins at joints ``q (J,)``: ``lowest (K,) m`` is exact where it was measured, else minus infinity or a lower bound.
+
+    ``indices (M,)`` name those with ``gradients (M, J) m/rad``, all of them exact.
+    """
 
     q: F64
     lowest: F64
-    indices: NDArray[np.intp]
+    indices: Indices
     gradients: F64
 
 
 class MarginSource(Protocol):
-    """K margins, what they are called, and how fast joints can change them (``reach (K, J) m/rad``)."""
+    """K margins, what they are called, and how fast joints can change them (``reach (K, J) m/rad``). ``among (M,)`` are increasing indices."""
 
     names: tuple[str, ...]
     reach: F64
 
-    def margins(self, q: F64) -> F64:
-        """All margins ``(K,) m`` at joints ``q (J,) rad``."""
+    def margins(self, q: F64, among: Indices | None = None) -> F64:
+        """All margins ``(K,) m`` at joints ``q (J,) rad``, or those ``among`` them ``(M,)``."""
 
-    def near(self, q: F64, within_m: float) -> Margins:
-        """Margins at ``q``, with gradients for those below ``within_m``; the others may be given as ``within_m``."""
+    def near(self, q: F64, within_m: float, among: Indices) -> Margins:
+        """Those ``among`` the margins at ``q``, with gradients where they are below ``within_m``."""
 
 
 class CollisionMargins:
@@ -71,16 +67,16 @@ class CollisionMargins:
         self._model = model
         self._margin_m = margin_m
 
-    def margins(self, q: F64) -> F64:
-        """Distances less the margin, ``(K,) m``."""
-        return self._model.distances(q) - self._margin_m
+    def margins(self, q: F64, among: Indices | None = None) -> F64:
+        """Distances less the margin."""
+        return self._model.distances(q, among) - self._margin_m
 
-    def near(self, q: F64, within_m: float) -> Margins:
-        """One call of the model: the others are farther than that."""
-        found = self._model.near(q, within_m + self._margin_m)
-        lowest = np.full(len(self.names), within_m)
-        lowest[found.indices] = found.distances - self._margin_m
-        return Margins(q, lowest, found.indices, found.gradients)
+    def near(self, q: F64, within_m: float, among: Indices) -> Margins:
+        """One call of the model for distances, one for gradients."""
+        lowest = np.full(len(self.names), -np.inf)
+        margins = lowest[among] = self.margins(q, among)
+        indices = among[margins < within_m]
+        return Margins(q, lowest, indices, self._model.gradients(q, indices) if indices.size else np.empty((0, q.size)))
 
 
 class WorkspaceMargins:
@@ -92,15 +88,15 @@ class WorkspaceMargins:
         self._tool = tool
         self._normals, self._offsets = workspace.normals, workspace.offsets
 
-    def margins(self, q: F64) -> F64:
-        """``offset - normal . point`` for every face, ``(K,) m``."""
+    def margins(self, q: F64, among: Indices | None = None) -> F64:
+        """``offset - normal . point`` for every face."""
         margins: F64 = self._offsets - self._normals @ self._tool.point(q)
-        return margins
+        return margins if among is None else margins[among]
 
-    def near(self, q: F64, within_m: float) -> Margins:
-        """All margins exactly; gradients where they are below ``within_m``."""
+    def near(self, q: F64, within_m: float, among: Indices) -> Margins:
+        """All margins exactly, whichever are asked for; gradients where they are below ``within_m``."""
         margins = self.margins(q)
-        indices: NDArray[np.intp] = np.flatnonzero(margins < within_m)
+        indices: Indices = np.flatnonzero(margins < within_m)
         gradients = -self._normals[indices] @ self._tool.jacobian(q) if indices.size else np.empty((0, q.size))
         return Margins(q, margins, indices, gradients)
 
@@ -114,17 +110,30 @@ class AllMargins:
         self._sources = tuple(sources)
         self._first = np.cumsum([0, *(len(source.names) for source in sources)])
 
-    def margins(self, q: F64) -> F64:
+    def margins(self, q: F64, among: Indices | None = None) -> F64:
         """Those of every source, in order."""
-        return np.concatenate([np.empty(0), *(source.margins(q) for source in self._sources)])
+        if among is None:
+            return np.concatenate([np.empty(0), *(source.margins(q) for source in self._sources)])
+        if len(self._sources) == 1:
+            return self._sources[0].margins(q, among)
+        return np.concatenate([np.empty(0), *(source.margins(q, mine) for source, mine, _ in self._shared_out(among))])
 
-    def near(self, q: F64, within_m: float) -> Margins:
+    def near(self, q: F64, within_m: float, among: Indices) -> Margins:
         """Those of every source, in order."""
-        found = [source.near(q, within_m) for source in self._sources]
-        indices = [margins.indices + first for margins, first in zip(found, self._first, strict=False)]
-        return Margins(
-            q,
-            np.concatenate([np.empty(0), *(margins.lowest for margins in found)]),
-            np.concatenate([np.empty(0, dtype=np.intp), *indices]),
-            np.concatenate([np.empty((0, q.size)), *(margins.gradients for margins in found)]),
-        )
+        if len(self._sources) == 1:
+            return self._sources[0].near(q, within_m, among)
+        lowest = np.full(len(self.names), -np.inf)
+        indices: list[Indices] = [np.empty(0, dtype=np.intp)]
+        gradients: list[F64] = [np.empty((0, q.size))]
+        for source, mine, first in self._shared_out(among):
+            found = source.near(q, within_m, mine)
+            lowest[first : first + len(source.names)] = found.lowest
+            indices.append(found.indices + first)
+            gradients.append(found.gradients)
+        return Margins(q, lowest, np.concatenate(indices), np.concatenate(gradients))
+
+    def _shared_out(self, among: Indices) -> list[tuple[MarginSource, Indices, int]]:
+        """Each source that is asked for something, for what, and where its margins begin."""
+        at = np.searchsorted(among, self._first)
+        each = zip(self._sources, at[:-1].tolist(), at[1:].tolist(), self._first.tolist(), strict=False)
+        return [(source, among[begin:end] - first, first) for source, begin, end, first in each if end > begin]

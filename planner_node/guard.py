@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner_node.grid import stamp_of_slot
+from planner_node.measured import RECENT_S, MeasuredJoints, Taken
 from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
 from planner_node.staleness import Staleness, StalenessConfig
-
-# s: joint states closer than this tell how fast the arm is, and stamps count for no more.
-_RECENT_S = 0.1
 
 
 class GuardError(ValueError):
@@ -31,21 +29,31 @@ class State(Enum):
     STOPPED = "STOPPED"
 
 
+class Unheard(Enum):
+    """What a controller does that hears nothing more: follow the stop that it was sent, go on at the last velocity, stand at the last position."""
+
+    BRAKES = "trajectory"
+    GOES_ON = "velocity"
+    STANDS = "position"
+
+
 @dataclass(frozen=True)
 class GuardConfig:
     """How much the guard puts up with.
 
     - ``joint_timeout_s``: silence of the joint states after which it brakes.
-    - ``tracking_tolerance_rad``, ``tracking_cycles``: measured joints that far from their command, for that many cycles in a row, mean a stop.
+    - ``tracking_tolerance_rad``, ``tracking_cycles``: measured joints that far from their command, for that many cycles in a row, mean a stop;
+      cycles that were missed count.
     - ``jump_rad``: what two joint states may differ by, besides what commands and twice the velocity limits explain, before the arm counts as put
       elsewhere: a stop.
     - ``arm_velocity``: rad/s below which an arm counts as standing, so that the guard may arm.
     - ``arm_timeout_s``: how long an arm request waits for a joint state.
     - ``missed_after_s``: time between two cycles above which the later one counts as missed.
     - ``auto_arm``: arm without being asked.
+    - ``unheard``: where the arm is after cycles that were missed.
     """
 
-    joint_timeout_s: float = 0.045
+    joint_timeout_s: float = 0.038
     tracking_tolerance_rad: float = 0.15
     tracking_cycles: int = 10
     jump_rad: float = 0.05
@@ -53,6 +61,7 @@ class GuardConfig:
     missed_after_s: float = 0.02
     arm_timeout_s: float = 0.5
     auto_arm: bool = False
+    unheard: Unheard = Unheard.BRAKES
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,7 @@ class Guard:
 
     The arm is where the last published braking trajectory says, because a controller that hears nothing follows it: a cycle in slot ``n`` starts
     from the sample of that trajectory for slot ``n``, however late it comes, and publishes its successor from slot ``n + 1`` on.
+    A controller that was sent no trajectory does something else meanwhile, see :class:`Unheard`; then the cycle starts from where that leads.
     """
 
     def __init__(self, config: GuardConfig, shield: Shield, gate: PlanGate, streams: Staleness | None = None) -> None:
@@ -105,9 +115,9 @@ class Guard:
         self._ending: State | None = None
         self._arm_deadline_s: float | None = None
         self.obstacle = ""
-        self._measured: NDArray[np.float64] | None = None
-        self._measured_s = -np.inf
-        self._measured_stamp_ns = 0
+        self.planner_gone = ""
+        self.joints = MeasuredJoints()
+        self._start: Motion | None = None
         self._set_point_then: NDArray[np.float64] | None = None
         self._cycle_s: float | None = None
         self._far_cycles = 0
@@ -186,7 +196,14 @@ class Guard:
             self._slot += slots
         self._gate.clear()
         self.streams.forget_stamps()
+        self.joints.forget_stamps()
         self._latch(State.DISARMED, "ROS time jumped")
+
+    def lose_planner(self, reason: str) -> None:
+        """Whoever plans is gone: brake at once, and follow nothing of what it planned, for as long as ``reason`` is not empty and no plan comes."""
+        self.planner_gone = reason
+        if reason:
+            self._gate.drop()
 
     def propose(self, plan: Proposal, ros_ns: int, steady_s: float) -> None:
         """Offer ``plan``, received at ``ros_ns`` ROS time and ``steady_s`` on the steady clock, to the gate.
@@ -194,6 +211,7 @@ class Guard:
         Raises:
             PlanRejectedError: the gate refuses it, or a stream that plans are made from has fallen silent: then the plan in force is held. Counted.
         """
+        self.planner_gone = ""
         held = self.streams.held(steady_s)
         if held:
             raise self._gate.reject(held)
@@ -202,22 +220,23 @@ class Guard:
     def measured(self, position: NDArray[np.float64], velocity: NDArray[np.float64] | None, stamp_ns: int, steady_s: float) -> None:
         """Take in joints ``position (J,) rad`` and ``velocity (J,) rad/s`` measured at ``stamp_ns``, received at ``steady_s``.
 
-        A repeated stamp is a driver that repeats itself, not a measurement; 0 means that the driver does not stamp. Without ``velocity`` an arm that
-        is to be armed stands when two joint states in a row say so.
+        Which of them count is for :class:`MeasuredJoints` to say. Without ``velocity`` an arm that is to be armed stands when two joint states in a
+        row say so.
         """
-        if stamp_ns != 0 and stamp_ns == self._measured_stamp_ns:
+        taken = self.joints.take(position, stamp_ns, steady_s)
+        if taken is None:
             return
-        seconds = self._since_measured(stamp_ns, steady_s)
-        change = np.zeros_like(position) if self._measured is None else position - self._measured
+        if taken.new_time and self._published is not None:
+            self._latch(State.DISARMED, "joint states are stamped in another time than before")
         led = self._led()
-        self._measured, self._measured_s, self._measured_stamp_ns, self._set_point_then = position, steady_s, stamp_ns, self.set_point
-        jump = self._jump(change, led, seconds)
+        self._set_point_then = self.set_point
+        jump = self._jump(taken, led)
         if jump and self._published is not None:
             self.stop(jump)
         if self.arming and not jump:
             # One joint state that lies elsewhere than the one before may be a wrong one: the next tells.
-            if velocity is None and 0.0 < seconds <= _RECENT_S:
-                velocity = change / seconds
+            if velocity is None and 0.0 < taken.seconds <= RECENT_S:
+                velocity = taken.change / taken.seconds
             if velocity is not None:
                 self._arm_at(position, velocity, stamp_ns)
 
@@ -233,8 +252,11 @@ class Guard:
         elapsed = 1 if self._slot is None else slot - self._slot
         if published is None or elapsed < 1:
             return None
+        missed = elapsed - 1
+        if missed and self.config.unheard is not Unheard.BRAKES:
+            published, elapsed = self._meanwhile(published, missed), 1
         start = published.motion(elapsed - 1)
-        self._check_tracking(start, steady_s)
+        self._check_tracking(start, steady_s, missed)
         obstacle = self._why_not_to_move(steady_s)
         if obstacle:
             # What was planned before the arm was made to stop must not move it afterwards.
@@ -248,11 +270,19 @@ class Guard:
             self.reason = self.reason or self.streams.held(steady_s)
         else:
             braking = self._brake(published, elapsed, obstacle)
-        self._slot, self._published = slot, braking
+        self._slot, self._published, self._start = slot, braking, start
         self.counts.cycles += 1
         if self.state is self._ending:
             self._published = self._slot = self._ending = None
         return Command(slot, start, braking, new_plan_stamp_ns)
+
+    def _meanwhile(self, published: Braking, missed: int) -> Braking:
+        """Where the last command led a controller that has no stop, ``missed`` cycles after the next was due, and the stop from there."""
+        last = published.motion(0)
+        if self.config.unheard is Unheard.STANDS or self._start is None:
+            return self._shield.standing(last.position)
+        step = last.position - self._start.position
+        return self._shield.stop_from(last.position + missed * step, step / self._shield.config.cycle_s)
 
     def _follow(self, published: Braking, elapsed: int, target: Motion) -> Braking:
         step = self._shield.follow(published, elapsed, target)
@@ -320,27 +350,23 @@ class Guard:
     def _why_not_to_move(self, steady_s: float) -> str:
         if self._ending is not None:
             return self.reason
-        if steady_s - self._measured_s > self.config.joint_timeout_s:
+        if steady_s - self.joints.heard_s > self.config.joint_timeout_s:
             return f"no joint states for {1e3 * self.config.joint_timeout_s:.0f} ms"
-        return self.obstacle or self.streams.stopped(steady_s)
+        return self.obstacle or self.planner_gone or self.streams.stopped(steady_s)
 
-    def _check_tracking(self, commanded: Motion, steady_s: float) -> None:
-        if self._measured is None or self._ending is not None or steady_s - self._measured_s > self.config.joint_timeout_s:
+    def _check_tracking(self, commanded: Motion, steady_s: float, missed: int) -> None:
+        if self.joints.position is None or self._ending is not None or steady_s - self.joints.heard_s > self.config.joint_timeout_s:
             return
-        error = np.abs(self._measured - commanded.position)
-        self._far_cycles = self._far_cycles + 1 if error.max() > self.config.tracking_tolerance_rad else 0
+        error = np.abs(self.joints.position - commanded.position)
+        if error.max() <= self.config.tracking_tolerance_rad:
+            self._far_cycles = 0
+            return
+        # In the time of cycles that were missed the arm was far too, unless it has only become so.
+        self._far_cycles += 1 + (missed if self._far_cycles else 0)
         if self._far_cycles >= self.config.tracking_cycles:
             joint = int(np.argmax(error))
             self._far_cycles = 0
             self.stop(f"joint '{self._shield.limits.names[joint]}' is {error[joint]:.3f} rad away from its command")
-
-    def _since_measured(self, stamp_ns: int, steady_s: float) -> float:
-        """Seconds since the last joint state, infinite at the first: by when they came, or by their stamps where those lie farther apart.
-
-        After a stall two of them come at once. Stamps count for no more than a moment, since a driver may say anything.
-        """
-        stamped = abs(stamp_ns - self._measured_stamp_ns) * 1e-9 if stamp_ns and self._measured_stamp_ns else 0.0
-        return max(steady_s - self._measured_s, min(stamped, _RECENT_S))
 
     def _led(self) -> NDArray[np.float64]:
         """How far commands can have led the joints since the last joint state, ``(J,) rad``: what was sent since, and the stop behind it."""
@@ -350,12 +376,13 @@ class Guard:
         led: NDArray[np.float64] = np.abs(points[0] - self._set_point_then) + np.abs(points[-1] - points[0])
         return led
 
-    def _jump(self, change: NDArray[np.float64], led: NDArray[np.float64], seconds: float) -> str:
+    def _jump(self, taken: Taken, led: NDArray[np.float64]) -> str:
         """No arm gets that far in that time: somebody set up the scene anew, or the driver lies. What was planned there means nothing here.
 
         While commands are sent more time excuses no more than the time-out does, after which the arm is braked.
         """
-        most = seconds if self._published is None else min(seconds, self.config.joint_timeout_s)
+        change = taken.change
+        most = taken.seconds if self._published is None else min(taken.seconds, self.config.joint_timeout_s)
         allowed = self.config.jump_rad + 2.0 * self._shield.limits.velocity * most + led
         joint = int(np.argmax(np.abs(change) - allowed))
         if abs(change[joint]) <= allowed[joint]:

@@ -9,7 +9,7 @@ import gc
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import rclpy
@@ -30,74 +30,31 @@ from trajectory_msgs.msg import JointTrajectory
 from arm_model import load_arm, read_scene
 from planner_node.barrier import BarrierConfig
 from planner_node.grid import CYCLE_NS, Grid, stamp_of_slot
-from planner_node.guard import Command, Guard, GuardConfig, GuardError, State
-from planner_node.plan_gate import PlanGate, PlanGateConfig, PlanRejectedError, Proposal
+from planner_node.guard import Command, Guard, GuardError, State
+from planner_node.guardrail_parameters import GuardrailParameters
+from planner_node.plan_gate import PlanGate, PlanRejectedError, Proposal
 from planner_node.shield import Shield, ShieldConfig
 from planner_node.staleness import Staleness, StalenessConfig
 from planner_node.surroundings import SurroundingsConfig, surroundings_of
 from planner_node.workspace import read_workspace
 from ros_bridge import diagnostics, qos
-from ros_bridge.joints import JointError, Trajectory, read_joint_state, read_trajectory, trajectory_message
-from ros_bridge.parameters import declare, parameter
+from ros_bridge.joints import JointError, Trajectory, read_joint_state_payload, read_trajectory_payload, trajectory_message
+from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
+from ros_bridge.publisher_watch import PublisherWatch
+from ros_bridge.scheduling import go_first
 from ros_bridge.stamps import now_ns, stamp_ns
+from ros_bridge.transport import without_shared_memory
 
 TRAJECTORY_TOPIC = "/joint_trajectory_controller/joint_trajectory"
 VELOCITY_TOPIC = "/forward_velocity_controller/commands"
-OUTPUTS = ("trajectory", "velocity", "position")
+PLAN_TOPIC = "/planner/plan"
 _S = 1e-9
 _CYCLE_S = CYCLE_NS * _S
 _STOP_LATE_S = 2.0
 _LAST_HEARD_S = 0.3
-
-
-@dataclass(frozen=True)
-class GuardrailParameters:
-    """Parameters of the guardrail node.
-
-    What the watchdogs put up with may be set while it runs. What the promised stop was computed from may not: arm, limits and what is around.
-    """
-
-    robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)
-    output: str = parameter("trajectory", "which controller is commanded", choices=OUTPUTS, fixed=True)
-    autostart: bool = parameter(True, "configure and activate without being asked", fixed=True)
-    auto_arm: bool = parameter(False, "arm without being asked, as soon as joint states arrive and the arm stands", fixed=True)
-    position_margin: float = parameter(0.02, "rad kept from both ends of every joint", at_least=0.0, at_most=1.0, fixed=True)
-    velocity_scale: float = parameter(0.5, "share of the URDF's velocity limits that may be used", at_least=0.01, at_most=1.0, fixed=True)
-    acceleration_scale: float = parameter(0.95, "share of the URDF's acceleration limits that may be used", at_least=0.01, at_most=1.0, fixed=True)
-    jerk_scale: float = parameter(0.5, "share of the URDF's jerk limits that may be used", at_least=0.01, at_most=1.0, fixed=True)
-    scene: str = parameter("", "what stands around the arm: a YAML file, or the YAML itself; see docs/guardrail.md", fixed=True)
-    collision_margin_m: float = parameter(0.01, "m kept between any two shapes that may not touch", at_least=0.0, at_most=0.2, fixed=True)
-    workspace: str = parameter("", "where the tool may be, in YAML: {min: [x, y, z], max: [x, y, z], half_spaces: [{normal, offset}]}", fixed=True)
-    tool_speed: float = parameter(0.0, "m/s of the tool point at most; 0 for no limit", at_least=0.0, at_most=10.0, fixed=True)
-    barrier_gain: float = parameter(5.0, "1/s: share of a distance that may be used up in a second", at_least=0.1, at_most=50.0, fixed=True)
-    plan_timeout_s: float = parameter(0.35, "s after its reception that a plan is followed", at_least=0.02, at_most=10.0)
-    frame_timeout_s: float = parameter(0.3, "s of age at which a frame is too old to plan from", at_least=0.02, at_most=10.0)
-    frame_hold_s: float = parameter(0.1, "s without a new frame or latent above which no new plan is let in", at_least=0.02, at_most=10.0)
-    frame_stop_s: float = parameter(0.3, "s without a new frame or latent above which the arm ramps to a stop", at_least=0.02, at_most=10.0)
-    joint_timeout_s: float = parameter(0.045, "s without joint states before the arm brakes", at_least=0.02, at_most=1.0)
-    tracking_tolerance_rad: float = parameter(0.15, "rad between command and measurement that is too much", at_least=0.001, at_most=3.0)
-    tracking_cycles: int = parameter(10, "cycles in a row of too much tracking error before a stop", at_least=1, at_most=1000)
-    camera_info_topic: str = parameter("/camera/camera_info", "topic whose stamps show that the camera lives; empty: not watched", fixed=True)
-    latent_topic: str = parameter("/perception/latent", "topic whose stamps show that perception lives; empty: not watched", fixed=True)
-
-    def __post_init__(self) -> None:
-        StalenessConfig(self.frame_hold_s, self.frame_stop_s)
-
-    @property
-    def gate(self) -> PlanGateConfig:
-        """When a plan counts as too old."""
-        return PlanGateConfig(plan_timeout_s=self.plan_timeout_s, frame_timeout_s=self.frame_timeout_s)
-
-    @property
-    def guard(self) -> GuardConfig:
-        """What the guard puts up with."""
-        return GuardConfig(
-            joint_timeout_s=self.joint_timeout_s,
-            tracking_tolerance_rad=self.tracking_tolerance_rad,
-            tracking_cycles=self.tracking_cycles,
-            auto_arm=self.auto_arm,
-        )
+# A message lay in the middleware for as long at most before it was taken; the wall clock that says so may be set.
+_LONGEST_WAIT_NS = 20_000_000
 
 
 class GuardrailNode(LifecycleNode):
@@ -118,7 +75,11 @@ class GuardrailNode(LifecycleNode):
         self._grid = Grid(time.monotonic_ns(), now_ns(self))
         self._frame_to_command = diagnostics.Latencies()
         self._cycle_ms = diagnostics.Latencies()
+        self._jitter_ms = diagnostics.Spread()
+        self._last_cycle_ns = 0
+        self._joint_gap_ms = diagnostics.Latencies()
         self._joint_errors = 0
+        self._priority = go_first(p.priority)
         self._arm_requests: list[Future] = []
         self._stop_requests: list[Future] = []
         self._cycle_timer: Timer | None = None
@@ -127,9 +88,13 @@ class GuardrailNode(LifecycleNode):
         kind = JointTrajectory if p.output == "trajectory" else Float64MultiArray
         self._commands = self.create_lifecycle_publisher(kind, getattr(arm.topics, p.output), qos.COMMAND)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/guardrail/status", qos.STATUS)
-        self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status()])
-        self.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
-        self.create_subscription(JointState, arm.topics.joint_states, self._on_joint_state, qos.JOINT_STATES)
+        self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status(), self._footing()])
+        # Raw: what is no message to its last byte is refused here, where the middleware would make one of it.
+        self.create_subscription(JointTrajectory, PLAN_TOPIC, self._on_plan, qos.PLAN, raw=True)
+        self.create_subscription(JointState, arm.topics.joint_states, self._on_joint_state, qos.JOINT_STATES, raw=True)
+        self._planner = (
+            PublisherWatch(self, JointTrajectory, PLAN_TOPIC, qos.plan_watch(p.planner_lease_s), self._on_planner) if p.planner_lease_s else None
+        )
         if p.camera_info_topic:
             self.create_subscription(CameraInfo, p.camera_info_topic, lambda msg: self._on_frame("the camera", msg), qos.CAMERA)
         if p.latent_topic:
@@ -137,7 +102,7 @@ class GuardrailNode(LifecycleNode):
         # These two wait for what the other callbacks do, which one group would keep from running meanwhile.
         waiting = ReentrantCallbackGroup()
         self.create_service(Trigger, "~/arm", self._on_arm, callback_group=waiting)
-        self.create_service(Trigger, "~/stop", self._on_stop, callback_group=waiting)
+        self._stop_service = self.create_service(Trigger, "~/stop", self._on_stop, callback_group=waiting)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.1, self._watch, clock=self._steady)
@@ -146,6 +111,7 @@ class GuardrailNode(LifecycleNode):
         """Start the cycle in phase with the 10 ms grid of ROS time."""
         time.sleep((CYCLE_NS - now_ns(self) % CYCLE_NS) * _S)
         self._grid = Grid(time.monotonic_ns(), now_ns(self))
+        self._last_cycle_ns = 0
         self._cycle_timer = self.create_timer(_CYCLE_S, self._cycle, clock=self._steady)
         return super().on_activate(state)
 
@@ -201,9 +167,15 @@ class GuardrailNode(LifecycleNode):
     def _on_frame(self, stream: str, msg: CameraInfo | Image) -> None:
         self._streams.heard(stream, stamp_ns(msg.header.stamp), time.monotonic())
 
-    def _on_plan(self, msg: JointTrajectory) -> None:
+    def _on_planner(self, gone: str) -> None:
+        """The planner's process is gone, or there is one again: said at once."""
+        self._guard.lose_planner(f"the planner {gone}" if gone else "")
+        self._watch()
+        self._report.publish()
+
+    def _on_plan(self, payload: bytes) -> None:
         try:
-            trajectory = read_trajectory(msg, self._joints)
+            trajectory = read_trajectory_payload(payload, self._joints)
             plan = Proposal(trajectory.stamp_ns, trajectory.times, trajectory.positions, trajectory.velocities)
         except (JointError, PlanRejectedError) as error:
             self._log_rejection(self._gate.reject(str(error)))
@@ -213,18 +185,44 @@ class GuardrailNode(LifecycleNode):
         except PlanRejectedError as error:
             self._log_rejection(error)
 
-    def _on_joint_state(self, msg: JointState) -> None:
+    def _on_joint_state(self, payload: bytes, info: Mapping[str, int]) -> None:
         try:
-            reading = read_joint_state(msg, self._joints)
+            reading = read_joint_state_payload(payload, self._joints)
         except JointError as error:
             self._joint_errors += 1
             self.get_logger().warning(f"joint state refused: {error}", throttle_duration_sec=1.0)
             return
-        self._guard.measured(reading.position, reading.velocity, reading.stamp_ns, time.monotonic())
+        # It came when the middleware had it, not when this process got round to it.
+        waited_ns = min(max(time.time_ns() - info["received_timestamp"], 0), _LONGEST_WAIT_NS)
+        heard_s = time.monotonic() - waited_ns * _S
+        last_s = self._guard.joints.heard_s
+        self._guard.measured(reading.position, reading.velocity, reading.stamp_ns, heard_s)
+        if self._guard.joints.heard_s > last_s > 0.0:
+            self._joint_gap_ms.add(1e3 * (self._guard.joints.heard_s - last_s))
         self._answer_requests()
 
+    def _take_stop_request(self) -> None:
+        """A stop that waits must not cost a cycle: the executor serves timers before services."""
+        if self.executor is None:
+            return
+        with self._stop_service.handle:
+            request, header = self._stop_service.handle.service_take_request(Trigger.Request)
+        if header is None:
+            return
+        self._guard.stop("stop requested")
+
+        async def answer() -> None:
+            response = await self._on_stop(request, Trigger.Response())
+            self._stop_service.send_response(response, header)
+
+        self.executor.create_task(answer)
+
     def _cycle(self) -> None:
+        self._take_stop_request()
         steady_ns, ros_ns = time.monotonic_ns(), now_ns(self)
+        if self._last_cycle_ns:
+            self._jitter_ms.add(abs(steady_ns - self._last_cycle_ns - CYCLE_NS) * 1e-6)
+        self._last_cycle_ns = steady_ns
         jump = self._grid.follow(steady_ns, ros_ns)
         if jump:
             self._guard.clock_jumped(jump)
@@ -311,7 +309,7 @@ class GuardrailNode(LifecycleNode):
     def _status(self) -> DiagnosticStatus:
         guard, counts = self._guard, self._guard.counts
         level = diagnostics.OK
-        if guard.state in (State.DISARMED, State.BRAKING):
+        if guard.state in (State.DISARMED, State.BRAKING) or guard.planner_gone:
             level = diagnostics.WARN
         if guard.state is State.STOPPED or guard.obstacle:
             level = diagnostics.ERROR
@@ -323,18 +321,38 @@ class GuardrailNode(LifecycleNode):
             "missed_cycles": counts.missed_cycles,
             "stops": counts.stops,
             "rejected_plans": self._gate.rejected,
-            "reason": guard.obstacle or guard.reason,
+            "reason": guard.obstacle or guard.reason or guard.planner_gone,
             "frame_to_command_ms_p50": self._frame_to_command.p50,
             "frame_to_command_ms_p99": self._frame_to_command.p99,
             "brakings": counts.brakings,
             "last_rejection": self._gate.last_rejection,
-            "rejected_joint_states": self._joint_errors,
+            "rejected_joint_states": self._joint_errors + guard.joints.refused,
             "cycle_ms_p50": self._cycle_ms.p50,
             "cycle_ms_p99": self._cycle_ms.p99,
         }
         if guard.set_point is not None:
             values["margin_m"], values["closest"] = self._around.lowest(guard.set_point)
         return diagnostics.status(self.get_name(), guard.state.value, values, level)
+
+    def _footing(self) -> DiagnosticStatus:
+        """What the guardrail's promises rest on, besides itself."""
+        watch, joints = self._planner, self._guard.joints
+        lease_missing = watch is not None and watch.incompatible and not watch.alive
+        values: dict[str, diagnostics.Value] = {
+            "planner": watch.state if watch is not None else "not watched",
+            "priority": self._priority,
+            "joint_states_stamped": joints.stamped,
+            "joint_gap_ms_p50": self._joint_gap_ms.p50,
+            "joint_gap_ms_p99": self._joint_gap_ms.p99,
+            "jitter_ms_p50": self._jitter_ms.percentile(50),
+            "jitter_ms_p99": self._jitter_ms.percentile(99),
+            "jitter_ms_max": self._jitter_ms.max,
+            "last_joint_refusal": joints.last_refusal,
+        }
+        text = "the planner offers no liveliness" if lease_missing else ""
+        if joints.position is not None and not joints.stamped:
+            text = text or "joint states are not stamped: old ones cannot be told from new ones"
+        return diagnostics.status(f"{self.get_name()}: footing", text or "as it should be", values, diagnostics.WARN if text else diagnostics.OK)
 
     def _log_rejection(self, error: PlanRejectedError) -> None:
         self.get_logger().warning(f"plan rejected: {error}", throttle_duration_sec=1.0)
@@ -353,6 +371,7 @@ def _start() -> GuardrailNode:
 
 def main() -> int:
     """Run the node; return the exit status of the process."""
+    without_shared_memory()
     exit_status = run_node(_start)
     # Frozen objects are never collected, and Ruckig's binding complains on stderr about its own that are left at the end.
     gc.unfreeze()

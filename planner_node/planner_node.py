@@ -99,7 +99,7 @@ class PlannerNode(LifecycleNode):
         self._plan_ms = diagnostics.Latencies()
         self._next_plan_s = 0.0
 
-        self._proposals = self.create_lifecycle_publisher(JointTrajectory, "/planner/plan", qos.PLAN)
+        self._proposals = self.create_lifecycle_publisher(JointTrajectory, "/planner/plan", qos.PLAN_OFFER)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/planner/status", qos.STATUS)
         self._imagined = self.create_publisher(PoseArray, "/planner/imagined", qos.STATUS)
         self._markers = self.create_publisher(MarkerArray, "/planner/markers", qos.STATUS)

@@ -154,8 +154,22 @@ class Shield:
             margin, what = self.surroundings.lowest(position)
             if not margin >= 0.0:
                 raise ShieldError(f"{what} are {-1e3 * margin:.1f} mm closer than their margin; move the arm away by hand")
+        return self.standing(position)
+
+    def standing(self, position: Vector) -> Braking:
+        """At rest at ``position (J,) rad``, which nobody checks."""
         still = np.zeros((1, position.size))
         return Braking(position.reshape(1, -1).astype(np.float64), still, still)
+
+    def stop_from(self, position: Vector, velocity: Vector) -> Braking:
+        """The stop of an arm that went on unasked and is at ``position (J,) rad`` with ``velocity (J,) rad/s``.
+
+        Within velocity, acceleration and jerk. Where it leads nobody has checked, and there is no other; after it the induction begins anew.
+        """
+        fastest = self.limits.velocity
+        state = Motion(position, np.minimum(np.maximum(velocity, -fastest), fastest), np.zeros_like(position))
+        _start_at(self._stop, state)
+        return self._sampled_stop() if self._solve(self._stop, self._stop_path) else self.standing(position)
 
     def brake(self, published: Braking, cycles: int = 1) -> Braking:
         """The next set point when there is nothing to follow: the stop that was promised, ``cycles`` cycles on."""

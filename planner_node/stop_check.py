@@ -6,6 +6,7 @@ from everything what was measured cycles ago is enough.
 
 Between two samples an arm that goes straight from one to the next is within half of the step from one of them. A sample must therefore have its half
 steps to spare: then the margin is kept at every instant, not only on the grid.
+Only those margins are looked at that what is known leaves in question.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm_model.tool_frame import ToolFrame
-from planner_node.clearance import Margins, MarginSource
+from planner_node.clearance import MarginSource
 
 F64 = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+# Creeping away from a margin: measurements that it may take, half steps in m above which it is none, m a step that count as nothing.
+_MOST_CREPT = 40
+_SLOW_M = 0.003
+_NO_RATE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,26 @@ class StopCheck:
         self._most_measured = most_measured
         self._known: list[tuple[F64, F64]] = []
 
-    def know(self, margins: Margins) -> None:
-        """Take in margins that somebody else measured."""
-        self._known = [(margins.q, margins.lowest)]
+    def know(self, q: F64, lowest: F64) -> None:
+        """Take in lower bounds ``(K,)`` of the margins at ``q (J,)`` that somebody else found."""
+        self._known = [(q, lowest)]
 
     def lowest_at(self, q: F64) -> F64:
         """What is known of the margins at ``q (J,)`` without measuring: lower bounds ``(K,)``, -inf when nothing is."""
-        lowest = np.full(len(self.source.names), -np.inf)
-        for known, margins in self._known:
-            lowest = np.maximum(lowest, margins - self.source.reach @ np.abs(q - known))
-        return lowest
+        if not self._known:
+            return np.full(len(self.source.names), -np.inf)
+        bounds: list[F64] = [margins - self.source.reach @ np.abs(q - known) for known, margins in self._known]
+        return bounds[0] if len(bounds) == 1 else np.maximum(bounds[0], bounds[1])
 
-    def measure(self, q: F64) -> F64:
-        """Margins ``(K,)`` at ``q``, remembered."""
-        margins = self.source.margins(q)
+    def measure(self, q: F64, among: Indices | None = None) -> F64:
+        """Margins at ``q``, all ``(K,)`` or those ``among`` them ``(M,)``; remembered."""
+        margins = self.source.margins(q, among)
         self.measured += 1
-        self._known = [*self._known[-1:], (q, margins)]
+        lowest = margins
+        if among is not None:
+            lowest = self.lowest_at(q)
+            lowest[among] = margins
+        self._known = [*self._known[-1:], (q, lowest)]
         return margins
 
     def refuse(self, path: F64) -> str:
@@ -67,16 +78,17 @@ class StopCheck:
         return self._too_near(path) or self._too_fast(path)
 
     def _too_near(self, path: F64) -> str:
-        reach = self.source.reach.T
-        if not reach.size:
+        steps = np.abs(path[1:] - path[:-1])
+        active = self._in_question(path, steps)
+        if not active.size:
             return ""
-        half_steps = 0.5 * np.abs(np.diff(path, axis=0)) @ reach
-        need = np.zeros((len(path), reach.shape[1]))
-        need[:-1] = half_steps
-        need[1:] = np.maximum(need[1:], half_steps)
+        reach = self.source.reach[active].T
+        half_steps = 0.5 * steps @ reach
+        need = _need(half_steps)
         lowest = np.full(need.shape, -np.inf)
         for known, margins in self._known:
-            np.maximum(lowest, margins - np.abs(path - known) @ reach, out=lowest)
+            np.maximum(lowest, margins[active] - np.abs(path - known) @ reach, out=lowest)
+        crept = False
         for _ in range(self._most_measured + 1):
             spare = (lowest - need).min(axis=1)
             # The farthest sample that is not proven: the end of the stop is where the arm goes, and what is learnt there serves the next cycles too.
@@ -84,12 +96,56 @@ class StopCheck:
             if not doubtful.size:
                 return ""
             at = int(doubtful[np.argmin(spare[doubtful])]) if np.isfinite(spare[doubtful]).all() else int(doubtful[doubtful.size // 2])
-            margins = self.measure(path[at])
+            margins = self.measure(path[at], active)
             if not (margins >= need[at]).all():
-                return f"the stop would bring {self.source.names[int(np.argmin(margins - need[at]))]} too close"
+                if crept or not self._creep(path, half_steps, active):
+                    return f"the stop would bring {self.source.names[int(active[np.argmin(margins - need[at])])]} too close"
+                crept, need = True, _need(half_steps)
             np.maximum(lowest, margins - np.abs(path - path[at]) @ reach, out=lowest)
             lowest[at] = margins
         return "the stop cannot be checked in time"
+
+    def _in_question(self, path: F64, steps: F64) -> Indices:
+        """The margins that what is known does not prove for the whole of ``path`` at once."""
+        half: F64 = 0.5 * steps.max(axis=0, initial=0.0)
+        doubtful = np.ones(len(self.source.names), dtype=bool)
+        for known, margins in self._known:
+            doubtful &= ~(margins >= self.source.reach @ (np.abs(path - known).max(axis=0) + half))
+        return np.flatnonzero(doubtful)
+
+    def _creep(self, path: F64, half_steps: F64, active: Indices) -> bool:
+        """Prove the first steps of a slow ``path`` piece by piece: an arm that stands at its very margin may leave it, though half a step is more.
+
+        What is proven needs no half steps to spare any more, in ``half_steps (N - 1, M)``. False where there is nothing to prove, or no proof.
+        """
+        left, proven, end = _MOST_CREPT, False, self.source.margins(path[0], active)
+        for index, half in enumerate(half_steps):
+            if half.max() > _SLOW_M:
+                break
+            begin, end = end, self.source.margins(path[index + 1], active)
+            short = np.flatnonzero(~(np.minimum(begin, end) >= half))
+            left -= 1
+            if not short.size:
+                if proven:
+                    break
+                continue
+            if not (end[short] > begin[short]).all():
+                return False
+            step, passed = path[index + 1] - path[index], 0.0
+            rates = np.maximum(2.0 * half[short], _NO_RATE)
+            # What there is at the end proves the last of it.
+            until, margins = 1.0 - float(np.min(end[short] / rates)), begin[short]
+            while True:
+                left -= 1
+                if left < 0 or not (margins >= 0.0).all():
+                    return False
+                # As far as no margin can have been used up; it has grown by then, or there is no way.
+                passed += float(np.min(margins / rates))
+                if passed >= until:
+                    break
+                margins = self.source.margins(path[index] + passed * step, active[short])
+            half_steps[index, short], proven = 0.0, True
+        return proven
 
     def _too_fast(self, path: F64) -> str:
         if self._speed is None:
@@ -104,3 +160,11 @@ class StopCheck:
             if np.linalg.norm(points[index + 1] - points[index]) > most:
                 return "the tool would be too fast"
         return ""
+
+
+def _need(half_steps: F64) -> F64:
+    """What each of N samples must have to spare, ``(N, M) m``: the larger of the half steps on both sides of it, ``(N - 1, M)``."""
+    need = np.zeros((len(half_steps) + 1, half_steps.shape[1]))
+    need[:-1] = half_steps
+    np.maximum(need[1:], half_steps, out=need[1:])
+    return need

@@ -55,6 +55,7 @@ class Surroundings:
         self._limits = limits
         self._speed = speed
         self._near: Margins | None = None
+        self._bent = False
 
     def lowest(self, q: F64) -> tuple[float, str]:
         """The smallest margin at ``q (J,)`` in m and what it is between, measured now; infinite when nothing is watched."""
@@ -71,23 +72,27 @@ class Surroundings:
         fastest = np.abs(step_velocity)
         fast = self._speed is not None and float(self._speed.reach @ fastest) > self._speed.limit
         fast = fast and self._tool_speed(position, step_velocity) > _AIMED * (self._speed.limit if self._speed else np.inf)
-        if not fast and (self._free(position, step_velocity) or self._far(position, fastest)):
+        # Motion that had to be bent just now mostly has to be again.
+        look, self._bent = fast or self._bent, False
+        if not look and self._free(position, step_velocity):
             return Steering()
-        near = self._near = self._source.near(position, self._barrier.config.near_m)
-        self.check.know(near)
+        lowest, near_m = self.check.lowest_at(position), self._barrier.config.near_m
+        if not look and (self._source.reach @ fastest <= -self._barrier.floor(lowest)).all():
+            # No joint motion that fast could pass a barrier, by reach and what was measured last.
+            return Steering()
+        # Whoever is known to be farther has no say.
+        near = self._near = self._source.near(position, near_m, np.flatnonzero(~(lowest >= near_m)))
+        self.check.know(position, np.maximum(lowest, near.lowest))
         margins = near.lowest[near.indices]
         if not fast and (near.gradients @ step_velocity >= self._barrier.floor(margins)).all():
             return Steering()
+        self._bent = True
         wished = self._scaled(position, target_velocity + _CATCH_UP * (target_position - position))
         if margins.size:
             # Inside the buffer out comes before along: fast along what is that close, every step but the first would be refused.
             wished *= min(1.0, max(_SLOWEST, float(margins.min()) / self._barrier.config.buffer_m))
         velocity = self._barrier.filtered(wished, position, margins, near.gradients)
         return Steering(velocity) if velocity is not None else Steering(blocked="no velocity keeps away from what is near")
-
-    def _far(self, position: F64, fastest: F64) -> bool:
-        """Whether no joint motion of ``fastest (J,) rad/s`` could pass a barrier too fast, by reach and what was measured last."""
-        return bool((self._source.reach @ fastest <= -self._barrier.floor(self.check.lowest_at(position))).all())
 
     def _free(self, position: F64, velocity: F64) -> bool:
         """Whether gradients that were taken close by show no barrier that is passed too fast."""

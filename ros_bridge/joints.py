@@ -13,7 +13,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from ros_bridge.cdr import CdrError, CdrReader
 from ros_bridge.stamps import NS_PER_S, header_at, stamp_ns
+
+Row = Sequence[float] | NDArray[np.float64]
+# Nanoseconds from the start, positions, velocities, accelerations.
+_Point = tuple[int, Row, Row, Row]
 
 
 class JointError(ValueError):
@@ -49,13 +54,23 @@ def read_joint_state(msg: JointState, names: Sequence[str]) -> JointReading:
     Raises:
         JointError: a joint is missing or given twice, lengths disagree, or a value is not finite.
     """
-    columns = _columns(msg.name, names, exact=False)
-    position = _values(msg.position, len(msg.name), "position")[columns]
-    velocity = _values(msg.velocity, len(msg.name), "velocity")[columns] if len(msg.velocity) else None
-    _require_finite(position, "position")
-    if velocity is not None:
-        _require_finite(velocity, "velocity")
-    return JointReading(position, velocity, stamp_ns(msg.header.stamp))
+    return _reading(stamp_ns(msg.header.stamp), msg.name, msg.position, msg.velocity, names)
+
+
+def read_joint_state_payload(payload: bytes, names: Sequence[str]) -> JointReading:
+    """The same of a serialized JointState, which has to be one to its last byte; half as long as through the message.
+
+    Raises:
+        JointError: as ``read_joint_state``, or the payload is no whole message.
+    """
+    try:
+        cdr = CdrReader(payload)
+        stamp, _, given = cdr.stamp_ns(), cdr.text(), cdr.texts()
+        position, velocity, _ = cdr.doubles(), cdr.doubles(), cdr.doubles()
+        cdr.end()
+    except CdrError as error:
+        raise JointError(str(error)) from error
+    return _reading(stamp, given, position, velocity, names)
 
 
 def joint_state_message(names: Sequence[str], position: NDArray[np.float64], velocity: NDArray[np.float64] | None, header: Header) -> JointState:
@@ -73,22 +88,27 @@ def read_trajectory(msg: JointTrajectory, names: Sequence[str]) -> Trajectory:
         JointError: names missing, unknown or given twice; no points; a point without positions or velocities, or of the wrong length;
             times negative or not strictly increasing; a value that is not finite.
     """
-    columns = _columns(msg.joint_names, names, exact=True)
-    if not msg.points:
-        raise JointError("trajectory has no points")
-    count = len(msg.joint_names)
-    times = np.array([stamp_ns(point.time_from_start) for point in msg.points], dtype=np.float64) / NS_PER_S
-    if times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
-        raise JointError("trajectory times are negative or do not increase")
-    positions = np.array([_values(point.positions, count, "positions") for point in msg.points])[:, columns]
-    velocities = np.array([_values(point.velocities, count, "velocities") for point in msg.points])[:, columns]
-    _require_finite(positions, "positions")
-    _require_finite(velocities, "velocities")
-    accelerations = None
-    if len(msg.points[0].accelerations):
-        accelerations = np.array([_values(point.accelerations, count, "accelerations") for point in msg.points])[:, columns]
-        _require_finite(accelerations, "accelerations")
-    return Trajectory(stamp_ns(msg.header.stamp), times, positions, velocities, accelerations)
+    points = [(stamp_ns(point.time_from_start), point.positions, point.velocities, point.accelerations) for point in msg.points]
+    return _trajectory(stamp_ns(msg.header.stamp), msg.joint_names, points, names)
+
+
+def read_trajectory_payload(payload: bytes, names: Sequence[str]) -> Trajectory:
+    """The same of a serialized JointTrajectory, which has to be one to its last byte.
+
+    Raises:
+        JointError: as ``read_trajectory``, or the payload is no whole message.
+    """
+    try:
+        cdr = CdrReader(payload)
+        stamp, _, given = cdr.stamp_ns(), cdr.text(), cdr.texts()
+        points: list[_Point] = []
+        for _ in range(cdr.points()):
+            positions, velocities, accelerations, _ = cdr.doubles(), cdr.doubles(), cdr.doubles(), cdr.doubles()
+            points.append((cdr.stamp_ns(), positions, velocities, accelerations))
+        cdr.end()
+    except CdrError as error:
+        raise JointError(str(error)) from error
+    return _trajectory(stamp, given, points, names)
 
 
 def trajectory_message(trajectory: Trajectory, names: Sequence[str], frame_id: str = "") -> JointTrajectory:
@@ -120,6 +140,35 @@ def trajectory_message(trajectory: Trajectory, names: Sequence[str], frame_id: s
     return JointTrajectory(header=header_at(trajectory.stamp_ns, frame_id), joint_names=list(names), points=points)
 
 
+def _reading(stamp: int, given: Sequence[str], positions: Row, velocities: Row, names: Sequence[str]) -> JointReading:
+    columns = _columns(given, names, exact=False)
+    position = _values(positions, len(given), "position")[columns]
+    velocity = _values(velocities, len(given), "velocity")[columns] if len(velocities) else None
+    _require_finite(position, "position")
+    if velocity is not None:
+        _require_finite(velocity, "velocity")
+    return JointReading(position, velocity, stamp)
+
+
+def _trajectory(stamp: int, given: Sequence[str], points: Sequence[_Point], names: Sequence[str]) -> Trajectory:
+    columns = _columns(given, names, exact=True)
+    if not points:
+        raise JointError("trajectory has no points")
+    count = len(given)
+    times = np.array([point[0] for point in points], dtype=np.float64) / NS_PER_S
+    if times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
+        raise JointError("trajectory times are negative or do not increase")
+    positions = np.array([_values(point[1], count, "positions") for point in points])[:, columns]
+    velocities = np.array([_values(point[2], count, "velocities") for point in points])[:, columns]
+    _require_finite(positions, "positions")
+    _require_finite(velocities, "velocities")
+    accelerations = None
+    if len(points[0][3]):
+        accelerations = np.array([_values(point[3], count, "accelerations") for point in points])[:, columns]
+        _require_finite(accelerations, "accelerations")
+    return Trajectory(stamp, times, positions, velocities, accelerations)
+
+
 def _columns(given: Sequence[str], asked: Sequence[str], exact: bool) -> list[int]:
     """Where in ``given`` each joint of ``asked`` stands."""
     place = {name: index for index, name in enumerate(given)}
@@ -134,7 +183,7 @@ def _columns(given: Sequence[str], asked: Sequence[str], exact: bool) -> list[in
     return [place[name] for name in asked]
 
 
-def _values(values: Sequence[float], count: int, what: str) -> NDArray[np.float64]:
+def _values(values: Row, count: int, what: str) -> NDArray[np.float64]:
     if len(values) != count:
         raise JointError(f"{what} holds {len(values)} values for {count} joints")
     return np.asarray(values, dtype=np.float64)

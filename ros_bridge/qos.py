@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+# s: a writer shows twice in that time that its process lives; who watches it must ask for no less.
+_OFFERED_LEASE_S = 0.05
 
 
-def _profile(depth: int, reliable: bool, latched: bool = False) -> QoSProfile:
+def _profile(depth: int, reliable: bool, latched: bool = False, lease_s: float = 0.0) -> QoSProfile:
+    liveliness = {"liveliness": LivelinessPolicy.AUTOMATIC, "liveliness_lease_duration": Duration(seconds=lease_s)} if lease_s else {}
     return QoSProfile(
+        **liveliness,
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
@@ -27,7 +33,19 @@ JOINT_HISTORY = _profile(depth=50, reliable=False)
 """Measured joints, for those who ask where they were at another time: half a second of them may wait."""
 
 PLAN = _profile(depth=1, reliable=True)
-"""Plans: none may be lost, only the newest counts."""
+"""Plans, for those who read them: none may be lost, only the newest counts. It asks for no liveliness, so whoever publishes plans is heard."""
+
+PLAN_OFFER = _profile(depth=1, reliable=True, lease_s=_OFFERED_LEASE_S)
+"""Plans, for those who make them: their process shows that it lives, and is missed soon after it was killed."""
+
+
+def plan_watch(lease_s: float) -> QoSProfile:
+    """Plans, for those who watch whether the planner's process lives: it is missed ``lease_s`` after the last sign of life.
+
+    A publisher that offers no lease, or a longer one, does not match: it is reported as incompatible.
+    """
+    return _profile(depth=1, reliable=True, lease_s=lease_s)
+
 
 COMMAND = _profile(depth=1, reliable=True)
 """Commands to the controller: none may be lost, only the newest counts."""

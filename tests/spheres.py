@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from arm_model import load_arm
@@ -13,13 +11,6 @@ from arm_model.tool_frame import ToolFrame
 ARM = load_arm()
 TOOL = ToolFrame(ARM)
 REACH = Reach(ARM).of_frame(ARM.tool_frame)
-
-
-@dataclass(frozen=True)
-class Close:
-    indices: np.ndarray
-    distances: np.ndarray
-    gradients: np.ndarray
 
 
 class Balls:
@@ -32,12 +23,11 @@ class Balls:
         self.reach = np.tile(REACH, (len(balls), 1))
         self.asked = 0
 
-    def distances(self, q):
+    def distances(self, q, among=None):
         self.asked += 1
-        return np.linalg.norm(TOOL.point(q) - self.centres, axis=1) - self.radii
+        distances = np.linalg.norm(TOOL.point(q) - self.centres, axis=1) - self.radii
+        return distances if among is None else distances[among]
 
-    def near(self, q, within_m):
-        distances = self.distances(q)
-        indices = np.flatnonzero(distances < within_m)
+    def gradients(self, q, indices):
         away = TOOL.point(q) - self.centres[indices]
-        return Close(indices, distances[indices], away / np.linalg.norm(away, axis=1, keepdims=True) @ TOOL.jacobian(q))
+        return away / np.linalg.norm(away, axis=1, keepdims=True) @ TOOL.jacobian(q)

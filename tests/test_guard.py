@@ -272,8 +272,11 @@ def test_joint_states_that_come_at_once_after_a_stall_are_no_jump_but_by_their_s
         scene.slot += late_ns // CYCLE_NS
         scene.guard.measured(scene.position, STILL, scene.ros_ns, 100.0 + 1e-4)
         assert "jumped" not in scene.guard.reason and scene.guard.state is State.HOLDING
+    refused = scene.guard.joints.refused
     scene.guard.measured(scene.position + 1.0, STILL, scene.ros_ns + 10**12, 100.0 + 2e-4)
-    assert "jumped by 1.0" in scene.guard.reason, "a stamp from the far future excuses nothing"
+    assert scene.guard.joints.refused == refused + 1, "a stamp from the far future excuses nothing"
+    scene.guard.measured(scene.position + 1.0, STILL, scene.ros_ns + 10**8, 100.0 + 2e-4)
+    assert "jumped by" in scene.guard.reason, "nor does one that lies a moment ahead"
 
 
 @pytest.mark.parametrize("elsewhere", [0.0, 0.25])

@@ -49,7 +49,7 @@ class IdealArm:
         self.alive = True
         record = QoSProfile(depth=1000)
         self._joints = self.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
-        self.plans = self.node.create_publisher(JointTrajectory, "/planner/plan", qos.PLAN)
+        self.plans = self.node.create_publisher(JointTrajectory, "/planner/plan", qos.PLAN_OFFER)
         self.node.create_subscription(JointTrajectory, TRAJECTORY_TOPIC, self._on_command, record)
         self.node.create_subscription(Float64MultiArray, VELOCITY_TOPIC, lambda msg: self.velocities.append(np.array(msg.data)), record)
         self.node.create_subscription(DiagnosticStatus, "/guardrail/status", self.statuses.append, qos.STATUS)

@@ -33,7 +33,7 @@ def test_every_declaration_in_the_repository_is_on_the_page():
 
 def test_it_says_type_default_range_and_when_it_may_change():
     page = parameter_page()
-    assert "| `joint_timeout_s` | double | `0.045` | [0.02, 1] | s without joint states before the arm brakes | yes |" in page
+    assert "| `joint_timeout_s` | double | `0.038` | [0.004, 1] | s without a newer joint state before the arm brakes: " in page
     assert "| `output` | string | `trajectory` | trajectory, velocity, position | which controller is commanded | fixed |" in page
 
 

@@ -72,7 +72,7 @@ def test_a_refusal_names_what_is_too_close_and_an_undecided_check_refuses():
 
 def test_a_measurement_that_is_not_finite_refuses():
     balls = Balls((HOME_TOOL + 0.5, 0.02))
-    balls.distances = lambda q: np.array([np.nan])
+    balls.distances = lambda q, among=None: np.array([np.nan])
     assert StopCheck(CollisionMargins(balls, balls.reach, MARGIN), 0.01).refuse(path_from(np.random.default_rng(0), 0.5)) != ""
 
 
@@ -91,7 +91,7 @@ def test_margins_of_several_sources_stand_in_order_with_their_gradients():
     workspace = read_workspace(f"{{min: {low}, max: {high}}}")
     source = AllMargins([CollisionMargins(balls, balls.reach, MARGIN), WorkspaceMargins(TOOL, REACH, workspace)], ARM.home.size)
     q = ARM.home + 0.01
-    margins, near = source.margins(q), source.near(q, 0.2)
+    margins, near = source.margins(q), source.near(q, 0.2, np.arange(8))
     assert len(source.names) == len(margins) == 8
     assert near.indices.tolist() == np.flatnonzero(margins < 0.2).tolist()
     assert near.lowest[near.indices] == pytest.approx(margins[near.indices])
@@ -99,3 +99,21 @@ def test_margins_of_several_sources_stand_in_order_with_their_gradients():
     for index, gradient in zip(near.indices, near.gradients, strict=True):
         numeric = [(source.margins(q + step)[index] - source.margins(q - step)[index]) / 2e-6 for step in 1e-6 * np.eye(q.size)]
         assert gradient == pytest.approx(np.array(numeric), abs=1e-5)
+
+
+@pytest.mark.parametrize("spare_m", [4e-5, 1e-6, 0.0])
+def test_an_arm_at_its_very_margin_may_leave_it_but_not_come_closer(spare_m):
+    balls = Balls((HOME_TOOL + np.array([0.0, 0.0, 0.06 + spare_m]), 0.05))
+    check = StopCheck(CollisionMargins(balls, balls.reach, MARGIN), 0.01)
+    assert check.measure(ARM.home) == pytest.approx(spare_m, abs=1e-12)
+    gradient = balls.gradients(ARM.home, np.array([0]))[0]
+    ramp = np.concatenate([np.linspace(0.0, 1.0, 8) ** 2, 1.0 + 0.3 * np.linspace(0.05, 1.0, 5)])[:, None]
+    away = ARM.home + 1.5e-3 * ramp * gradient / np.linalg.norm(gradient)
+    half_step = 0.5 * np.abs(away[1] - away[0]) @ REACH
+    assert half_step < 0.003
+    if spare_m > 1e-7:
+        assert half_step > spare_m or spare_m > 1e-5
+        assert check.refuse(away) == ""
+        assert min(balls.distances(q).min() for q in densely(away, 50)) >= MARGIN
+    towards = 2.0 * ARM.home - away
+    assert "too close" in check.refuse(towards)

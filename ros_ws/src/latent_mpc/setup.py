@@ -42,7 +42,7 @@ setup(
     version="0.1.0",
     packages=["latent_mpc", *PACKAGES],
     package_dir=PACKAGES,
-    package_data={"arm_model": ["robots/*"], "world_model": ["configs/*"]},
+    package_data={"arm_model": ["robots/*"], "ros_bridge": ["*.xml"], "world_model": ["configs/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/latent_mpc"]),
         ("share/latent_mpc", ["package.xml"]),

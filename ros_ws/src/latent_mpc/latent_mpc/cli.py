@@ -17,6 +17,7 @@ from latent_mpc.commands_arm import check_arm
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_exploration import compare_exploration
 from latent_mpc.commands_faults import faults
+from latent_mpc.commands_guard_loop import bench_guardrail
 from latent_mpc.commands_head import head
 from latent_mpc.commands_hostile import hostile
 from latent_mpc.commands_objectives import compare_objectives, pretrain
@@ -48,6 +49,7 @@ app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
 app.command()(compare_solvers)
 app.command()(hostile)
+app.command("bench-guardrail")(bench_guardrail)
 app.command()(parameters)
 
 # typer reads these at run time, where Python 3.10 cannot look into `X | None` of a string.

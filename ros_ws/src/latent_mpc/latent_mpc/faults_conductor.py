@@ -26,6 +26,7 @@ from std_srvs.srv import Trigger
 from latent_mpc.faults_scenario import Fault
 from latent_mpc.faults_topics import EVENTS, INJECT, behind
 from ros_bridge import qos
+from ros_bridge.diagnostics import status_values
 from ros_bridge.stamps import stamp_ns
 
 COMMANDS = "/joint_trajectory_controller/joint_trajectory"
@@ -48,8 +49,10 @@ class Conductor:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self.guard_state = ""
+        self._guard_reason = ""
         self._guard_heard_s = 0.0
         self._speed = 0.0
+        self._joints_heard_s = 0.0
         self._latents = 0
         self._goal: Image | None = None
         self.acting: list[dict[str, Any]] = []
@@ -74,8 +77,10 @@ class Conductor:
 
     def _on_guard(self, msg: DiagnosticStatus) -> None:
         self.guard_state, self._guard_heard_s = msg.message, time.monotonic()
+        self._guard_reason = status_values(msg).get("reason", "")
 
     def _on_joints(self, msg: JointState) -> None:
+        self._joints_heard_s = time.monotonic()
         self._speed = float(np.abs(msg.velocity).max()) if len(msg.velocity) else 0.0
 
     def _on_latent(self, _: Image) -> None:
@@ -119,6 +124,14 @@ class Conductor:
         self.until(lambda: not latents or self._latents > before + 2, timeout_s, "no latents")
         self.spin(0.3)  # the writer's half of a match may lag behind the reader's
 
+    def wait_for_joints(self, timeout_s: float = 30.0) -> None:
+        """The arm says where it is, and the guardrail has heard it for a moment: an arm that was started anew may be elsewhere."""
+        since_s = time.monotonic()
+        self.until(lambda: self._joints_heard_s > since_s, timeout_s, "no joint states")
+        self.spin(0.3)
+        self.until(lambda: "no joint states" not in self._guard_reason, timeout_s, "the guardrail hears no joint states")
+        self.spin(0.2)
+
     def _heard_guard(self) -> bool:
         return time.monotonic() - self._guard_heard_s < 0.5
 
@@ -143,9 +156,11 @@ class Conductor:
         """Call a service and return its answer; a fault that the call itself is, is told as it is made."""
         client = self._clients.setdefault(name, self._clients.get(name) or self._node.create_client(kind, name))
         self.until(client.service_is_ready, _CALL_S, f"service {name} does not appear")
-        if told is not None:
-            self.tell("fault", kind=told.kind, target=told.target)
+        begun_ns = time.time_ns()
         future = client.call_async(request or kind.Request())
+        if told is not None:
+            # Told afterwards, as of when it was made: to tell takes time too.
+            self.tell("fault", kind=told.kind, target=told.target, time_ns=begun_ns)
         self.until(future.done, _CALL_S, f"service {name} does not answer")
         return future.result()
 

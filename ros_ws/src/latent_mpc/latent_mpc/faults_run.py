@@ -150,6 +150,7 @@ def _recover(scenario: Scenario, stage: Stage, conductor: Conductor, repeat: int
     try:
         if felled:
             conductor.wait_for_nodes(2 if scenario.arm == "sim" else 1, 2, latents=scenario.planner == "real")
+            conductor.wait_for_joints()
         # A guardrail that still brakes comes to rest first.
         conductor.until(lambda: conductor.guard_state != "BRAKING", 5.0, "the guardrail brakes for ever")
         _get_going(scenario, conductor, 100 + repeat)

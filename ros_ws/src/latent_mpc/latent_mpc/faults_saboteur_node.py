@@ -58,10 +58,12 @@ class SaboteurParameters:
 
 @dataclass
 class Link:
-    """One topic on its way; ``faults`` act on it in the order in which they were asked for. ``waiting`` holds what is delayed."""
+    """One topic on its way; ``faults`` act on it in the order in which they were asked for; ``untold`` have not yet. ``waiting``: delayed."""
 
+    name: str
     out: Publisher
     faults: dict[str, Draw] = field(default_factory=dict)
+    untold: list[str] = field(default_factory=list)
     last: Any = None
     last_ns: int = 0
     waiting: list[tuple[float, int, Any]] = field(default_factory=list)
@@ -85,11 +87,12 @@ class SaboteurNode(Node):
         self.create_subscription(String, INJECT, self._on_inject, qos.STATUS)
         for name in parameters.links:
             kind, _, profile = _TYPES[name]
-            self._links[name] = Link(self.create_publisher(kind, RELAYED[name], profile))
+            offered = qos.PLAN_OFFER if name == "plan" else profile
+            self._links[name] = Link(name, self.create_publisher(kind, RELAYED[name], offered))
             self.create_subscription(kind, behind(RELAYED[name]), self._carrier(self._links[name]), profile)
         if "camera" in self._links:
             # What happens to the pictures in time happens to what is said about them.
-            self._infos = Link(self.create_publisher(CameraInfo, CAMERA_INFO, qos.CAMERA), self._links["camera"].faults)
+            self._infos = Link("camera", self.create_publisher(CameraInfo, CAMERA_INFO, qos.CAMERA), self._links["camera"].faults)
             self.create_subscription(CameraInfo, behind(CAMERA_INFO), self._carrier(self._infos), qos.CAMERA)
         self.create_timer(0.005, self._deliver, clock=self._steady)
         self._fuzzing = self.create_timer(_FUZZ_PERIOD_S, self._fuzz, clock=self._steady)
@@ -117,9 +120,13 @@ class SaboteurNode(Node):
                 self._set_fuzzing(target, on)
             elif on:
                 link.faults[kind] = Draw(self._rng, asked["amount"])
-                begun_ns = begun_ns if kind in (*HARMLESS, "drop", "delay") else link.last_ns or begun_ns
+                if kind in HARMLESS:
+                    link.untold.append(kind)  # told with the first message that it acts on
+                    return
+                begun_ns = begun_ns if kind in ("drop", "delay") else link.last_ns or begun_ns
             else:
                 link.faults.pop(kind, None)
+                link.untold.clear()
         else:
             return
         self._say("fault" if on else "end", kind=kind, target=target, time_ns=begun_ns, fuzzed=self._fuzzed)
@@ -138,6 +145,7 @@ class SaboteurNode(Node):
                 msg.header.stamp = link.last.header.stamp
             if "duplicate" in faults and link.last is not None:
                 msg = link.last
+            begun_ns = time.time_ns()
             for kind, draw in faults.items():
                 if kind in CORRUPTIONS and (kind == "old_stamp" or not isinstance(msg, CameraInfo)):
                     CORRUPTIONS[kind](msg, draw)
@@ -145,6 +153,9 @@ class SaboteurNode(Node):
                 heapq.heappush(link.waiting, (time.monotonic() + faults["delay"].amount, next(self._order), msg))
                 return
             link.out.publish(msg)
+            for kind in link.untold:
+                self._say("fault", kind=kind, target=link.name, time_ns=begun_ns, fuzzed=self._fuzzed)
+            link.untold.clear()
             if not faults:
                 link.last, link.last_ns = msg, time.time_ns()
 

@@ -14,9 +14,12 @@ from latent_mpc.bringup import SHIPPED_MODELS, find_shared, node_command
 from latent_mpc.faults_scenario import Scenario
 from latent_mpc.faults_topics import CAMERA_INFO, EVENTS, RELAYED, behind
 from latent_mpc.processes import NodeCommand, NodeDiedError, NodeInputError, Processes, Value
+from ros_bridge.transport import without_shared_memory
 from sim.tasks import task_named
 
 GUARDRAIL, RECORDER, PROOF = "guardrail_node", "recorder_node", "faults_recorder"
+# Whoever shares memory with a node that is killed may freeze for a second: those who measure must not.
+INSTRUMENTS = (PROOF, "faults_saboteur")
 # What is proof: who commanded what, who heard what, who said what, and what was done to them.
 RECORDED = (
     "/joint_trajectory_controller/joint_trajectory",
@@ -111,7 +114,10 @@ class Stage:
         if name in self._running:
             self._end(name)
         self._starts[name] = self._starts.get(name, 0) + 1
-        self._running[name] = Processes([self._commands[name]], self._environment, self._logs / f"{self._starts[name]}")
+        environment = dict(self._environment)
+        if name in INSTRUMENTS:
+            without_shared_memory(environment)
+        self._running[name] = Processes([self._commands[name]], environment, self._logs / f"{self._starts[name]}")
         self._felled.discard(name)
 
     def kill(self, name: str) -> None:

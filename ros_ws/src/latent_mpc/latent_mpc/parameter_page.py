@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from latent_mpc.markdown_table import markdown_table
 from latent_mpc.recorder_node import RecorderParameters
-from planner_node.guardrail_node import GuardrailParameters
+from planner_node.guardrail_parameters import GuardrailParameters
 from planner_node.planner_parameters import PlannerParameters
 from sim.sim_node import EpisodeParameters, SceneParameters
 from world_model.perception_node import PerceptionParameters
@@ -34,7 +34,7 @@ class Declared:
 
 
 DECLARED = (
-    Declared("guardrail_node", "planner_node/guardrail_node.py", GuardrailParameters, dynamic=True),
+    Declared("guardrail_node", "planner_node/guardrail_parameters.py", GuardrailParameters, dynamic=True),
     Declared("perception_node", "world_model/perception_node.py", PerceptionParameters, dynamic=False),
     Declared("planner_node", "planner_node/planner_node.py", PlannerParameters, dynamic=True),
     Declared("recorder_node", "ros_ws/src/latent_mpc/latent_mpc/recorder_node.py", RecorderParameters, dynamic=False),

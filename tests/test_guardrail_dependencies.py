@@ -1,0 +1,146 @@
+"""What the guardrail rests on: a planner that lives, memory that nobody locks, a priority, and payloads that are messages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import wait_until
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import JointState
+from test_guardrail_node import ARM, MODULE, PATIENT, arm  # noqa: F401  (a fixture)
+from trajectory_msgs.msg import JointTrajectory
+
+from ros_bridge import qos
+from ros_bridge.diagnostics import Spread, status_values
+from ros_bridge.joints import joint_state_message
+from ros_bridge.stamps import header_at, now_ns
+from ros_bridge.transport import without_shared_memory
+
+PLANNER = "latent_mpc.faults_planner_node"
+LEASED = (*PATIENT, "-p", "auto_arm:=true", "-p", "plan_timeout_s:=5.0", "-p", "frame_timeout_s:=5.0")
+
+
+def footing(arm):  # noqa: F811
+    """What the guardrail says of what it rests on, and how bad that is."""
+    found = [status for array in arm.diagnostics for status in array.status if status.name == "guardrail_node: footing"]
+    return (status_values(found[-1]), found[-1]) if found else ({}, None)
+
+
+def test_a_planner_that_is_killed_is_missed_long_before_its_plan_times_out_and_another_one_is_followed(arm, start_node):  # noqa: F811
+    node = start_node(MODULE, *LEASED)
+    arm.wait_for("HOLDING")
+    arm.node.destroy_publisher(arm.plans)
+    planner = start_node(PLANNER)
+    arm.wait_for("TRACKING")
+    wait_until(lambda: footing(arm)[0].get("planner") == "alive", what="a planner that lives")
+    os.kill(planner.process.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    wait_until(lambda: "no sign of life" in arm.values["reason"], what="a planner that is missed")
+    assert time.monotonic() - killed < 4.0, "its plan timed out first"
+    arm.wait_for("HOLDING")
+    assert arm.statuses[-1].level == DiagnosticStatus.WARN
+    wait_until(lambda: footing(arm)[0].get("planner") == "gone", what="diagnostics that say so")
+    start_node(PLANNER)
+    arm.wait_for("TRACKING")
+    assert arm.statuses[-1].level == DiagnosticStatus.OK
+    arm.assert_limits_kept()
+    assert node.stop() == 0, node.output
+
+
+def test_a_planner_that_offers_no_liveliness_is_followed_and_warned_of(arm, start_node):  # noqa: F811
+    node = start_node(MODULE, *LEASED)
+    arm.wait_for("HOLDING")
+    arm.node.destroy_publisher(arm.plans)
+    arm.plans = arm.node.create_publisher(JointTrajectory, "/planner/plan", qos.PLAN)
+    wait_until(lambda: "offers no liveliness" in footing(arm)[0].get("planner", ""), what="a warning")
+    assert footing(arm)[1].level == DiagnosticStatus.WARN and "liveliness" in footing(arm)[1].message
+    arm.track(1.0)
+    assert arm.state == "TRACKING"
+    assert node.stop() == 0, node.output
+
+
+def test_payloads_that_are_no_messages_and_joint_states_from_the_past_are_counted_and_change_nothing(arm, start_node):  # noqa: F811
+    node = start_node(MODULE, *LEASED)
+    arm.wait_for("HOLDING")
+    before = dict(arm.values)
+    state = bytes(serialize_message(joint_state_message(ARM.joints, arm.position + 0.2, np.zeros(7), header_at(now_ns(arm.node) + 10**8))))
+    old = joint_state_message(ARM.joints, arm.position + 0.02, np.zeros(7), header_at(now_ns(arm.node) - 10**10))
+    states = arm.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
+    wait_until(lambda: states.get_subscription_count() > 0, what="somebody who listens")
+    for _ in range(20):
+        states.publish(state[: len(state) // 2])
+        arm.plans.publish(b"\x00\x01\x00\x00" + bytes(40) + b"\xff" * 11)
+        states.publish(old)
+        time.sleep(0.02)
+    wait_until(lambda: int(arm.values["rejected_plans"]) > int(before["rejected_plans"]), what="a plan that is refused")
+    wait_until(lambda: int(arm.values["rejected_joint_states"]) > int(before["rejected_joint_states"]) + 5, what="joint states that are refused")
+    assert arm.state == "HOLDING"
+    assert np.ptp([points[0] for _, points, _ in arm.commands], axis=0).max() < 1e-9
+    assert "Traceback" not in node.output and node.stop() == 0, node.output
+
+
+THREADS = """
+import glob, sys
+from ros_bridge.transport import without_shared_memory
+if sys.argv[1] == "without":
+    without_shared_memory()
+import rclpy
+rclpy.init()
+node = rclpy.create_node("alone")
+print(sum(open(task + "/comm").read().startswith("dds.shm") for task in glob.glob("/proc/self/task/*")))
+"""
+
+
+@pytest.mark.parametrize("reach", ["LOCALHOST", "SUBNET"])
+def test_without_shared_memory_nobody_of_this_process_waits_on_it(reach):
+    def threads(how):
+        environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": reach}
+        found = subprocess.run([sys.executable, "-c", THREADS, how], env=environment, capture_output=True, text=True, check=True)
+        return int(found.stdout.split()[-1])
+
+    assert threads("with") > 0, "there is nothing to switch off"
+    assert threads("without") == 0
+
+
+def test_transports_that_somebody_chose_stay():
+    chosen = {"FASTDDS_BUILTIN_TRANSPORTS": "SHM", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    given = dict(chosen)
+    without_shared_memory(given)
+    assert given == chosen
+
+
+@pytest.mark.parametrize(("wish", "policies"), [("none", ("SCHED_OTHER",)), ("auto", ("SCHED_FIFO", "SCHED_OTHER"))])
+def test_what_is_said_of_the_priority_is_what_was_obtained(wish, policies):
+    code = f"""
+import os, threading, time
+threading.Thread(target=time.sleep, args=(1.0,), daemon=True).start()
+from ros_bridge.scheduling import go_first
+said = go_first({wish!r})
+tasks = [int(task) for task in os.listdir("/proc/self/task")]
+print(said, sorted({{os.sched_getscheduler(task) for task in tasks}}), os.getpriority(os.PRIO_PROCESS, 0), sep=";")
+"""
+    said, schedulers, niceness = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip().split(";")
+    assert schedulers in {str([getattr(os, policy)]) for policy in policies}
+    assert ("FIFO" in said) == (schedulers == str([os.SCHED_FIFO]))
+    assert ("nice -" in said) == (int(niceness) < 0)
+
+
+def test_a_spread_gives_the_percentiles_of_everything_that_was_added():
+    spread, durations = Spread(), np.random.default_rng(0).gamma(2.0, 1.5, 5000)
+    assert spread.percentile(99) == 0.0
+    for duration in durations:
+        spread.add(float(duration))
+    spread.add(250.0)
+    for percent in (50, 90, 99):
+        assert spread.percentile(percent) == pytest.approx(np.percentile(durations, percent), abs=0.06)
+    assert spread.max == spread.percentile(100) == 250.0
