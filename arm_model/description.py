@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from arm_model.limits import JointLimits, LimitsError, narrowed, read_limits
+from arm_model.near_names import did_you_mean
 from arm_model.packages import locate
 
 ROBOTS = Path(__file__).parent / "robots"
@@ -128,8 +128,8 @@ def _content(file: Path) -> dict[str, Any]:
     if missing:
         raise ArmError(f"{file}: missing {', '.join(sorted(missing))}")
     for key in content.keys() - {*_REQUIRED, *_OPTIONAL}:
-        near = get_close_matches(str(key), [*_REQUIRED, *_OPTIONAL], n=1, cutoff=0.0)[0]
-        raise ArmError(f"{file}: unknown key '{key}'; did you mean '{near}'?")
+        known = [*_REQUIRED, *_OPTIONAL]
+        raise ArmError(f"{file}: unknown key '{key}'; {did_you_mean(key, known) or 'there are ' + ', '.join(known)}")
     return content
 
 

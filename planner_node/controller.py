@@ -16,7 +16,7 @@ from planner_node.history import History
 from planner_node.plan import Plan, Problem
 from planner_node.solvers.registry import solver_kind
 from planner_node.solvers.solver import Deadline
-from world_model.protocol import F32, Context, PlanningModel
+from world_model.protocol import F32, PlanningModel
 
 # Shares of a whole step: less is noise of the command, more than a few steps means that the arm was moved by something else.
 _LEAST_RUNNING = 0.05
@@ -101,9 +101,13 @@ class LatentController:
         if self._goal is None or len(self._history) == 0:
             raise ValueError("a plan needs a goal picture and at least one frame")
         context = self._history.context()
-        if left is not None:
-            context = self._rolled(context, left, tool)
-        problem = Problem(context, self._goal, tool, max(self.steps_left(stamp_s), 1.0), self._previous(stamp_s))
+        running = [] if left is None else self._running(left, tool)
+        if running:
+            actions = np.stack(running)[None]
+            context = context.after(actions, self._model.rollout(context, actions))
+        # What still runs takes its time from the episode: as much as it would at full speed, for slower motion at least so much.
+        steps_left = self.steps_left(stamp_s) - sum(float(np.abs(action).max()) for action in running)
+        problem = Problem(context, self._goal, tool, max(steps_left, 1.0), self._previous(stamp_s))
         plan = self._solver.plan(problem, deadline)
         self._last, self._problem = (stamp_s, plan), problem
         return plan
@@ -118,17 +122,14 @@ class LatentController:
             self._solver.check(self._problem, choice)
         return choice
 
-    def _rolled(self, context: Context, left: NDArray[np.float64], tool: NDArray[np.float64]) -> Context:
-        """The context after the tool went from ``left`` to ``tool``; a motion too small to matter changes nothing."""
+    def _running(self, left: NDArray[np.float64], tool: NDArray[np.float64]) -> list[F32]:
+        """The actions ``(A,)`` in which the tool goes from ``left`` to ``tool``; none where the motion is too small to matter."""
         running: list[F32] = []
         here = left
         while len(running) < _MOST_RUNNING and float(np.abs(action := self.meaning.between(here, tool)).max()) > _LEAST_RUNNING:
             running.append(action)
             here = self.meaning.advance(here, action)
-        if not running:
-            return context
-        actions = np.stack(running)[None].astype(np.float32)
-        return context.after(actions, self._model.rollout(context, actions))
+        return running
 
     def _previous(self, stamp_s: float) -> F32 | None:
         if self._last is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
+
+from arm_model.near_names import did_you_mean
 
 T = TypeVar("T")
 
@@ -35,8 +36,8 @@ def read_settings(kind: type[T], content: object, what: str, given: Mapping[str,
 
 def meant(name: str, known: Sequence[str]) -> str:
     """A guess for a message, empty where there is none."""
-    near = difflib.get_close_matches(name, known, 1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    guess = did_you_mean(name, known)
+    return f" ({guess})" if guess else ""
 
 
 def require_counts(solver: str, least: int = 1, **values: int) -> None:

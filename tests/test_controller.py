@@ -221,6 +221,18 @@ def test_the_latent_is_rolled_through_what_runs_meanwhile():
         assert np.allclose(plan.points[0], later)
 
 
+def test_what_runs_meanwhile_takes_its_time_from_the_episode():
+    """Of four steps, one and a half are spent when the plan begins: nobody looks further ahead than the other two and a half."""
+    later = START + np.array([0.06, 0.02, 0.0])
+    for left, told, horizon in ((START, 2.5, 3), (None, 4.0, 4), (later, 4.0, 4)):
+        world = LinearWorld()
+        controller = LatentController(world, FLAT, replace(CONFIG, mode="actor", pace=100.0))
+        controller.start(GOAL, 4)
+        controller.see(0.0, START[:2].astype(np.float32), START)
+        plan = controller.plan(0.0, later, Deadline.after(5.0), left)
+        assert len(plan.actions) == horizon and world.told[0] == pytest.approx(told)
+
+
 def test_a_motion_that_no_plan_made_is_rolled_for_a_few_steps_only():
     world = LinearWorld()
     controller = LatentController(world, FLAT, replace(CONFIG, mode="actor"))

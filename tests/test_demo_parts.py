@@ -12,11 +12,12 @@ from latent_mpc.domains import is_quiet, quiet_domain
 from latent_mpc.json_file import write_json
 from latent_mpc.outcome import EpisodeOutcome, GuardrailCounts, Pass, Spread, Summary
 from latent_mpc.staging import OutputError, staged
-from latent_mpc.walls import DISC, GOAL_DISC, PUSH_WALL, WALL, WALLED, clearance_m, wall_between, wall_of, zones_text
+from latent_mpc.walls import DISC, GOAL_DISC, PUSH_DISC, PUSH_WALL, WALL, WALLED, clearance_m, stands_between, wall_between, wall_of, zones_text
 
 from planner_node.guardrails.zone import read_zones
-from sim.arm_world import BlockPose
+from sim.arm_world import BLOCK_HALF_M, BlockPose
 from sim.tasks import Episode, task_named
+from world_model.heads.rule import parse_rule
 
 STEP = task_named("reach").tool_step
 HALF_M = WALLED[WALL].half_m
@@ -174,3 +175,56 @@ def test_a_disc_stands_in_the_way_or_on_the_goal():
             assert np.allclose(zone.centre, place)
             assert read_zones(zones_text((zone,))) == (zone,), "what the node is told is the same zone"
     assert min(seen.values()) > 20
+
+
+def push_episodes(count: int) -> list[Episode]:
+    """Drawn by hand: the tool, the block and its goal anywhere on the table."""
+    rng = np.random.default_rng(5)
+    low, high = np.array([0.38, -0.22]), np.array([0.70, 0.22])
+    drawn = []
+    for seed in range(count):
+        tool, block, goal = rng.uniform(low, high, (3, 2))
+        poses = [BlockPose(float(x), float(y), 0.0) for x, y in (block, goal)]
+        drawn.append(Episode("push-around", seed, (*tool, 0.02), poses[0], (*goal, 0.02), poses[1]))
+    return drawn
+
+
+def test_a_disc_before_the_block_leaves_room_for_the_push():
+    step, found = task_named("push-around").tool_step, 0
+    for episode in push_episodes(300):
+        disc = wall_of(PUSH_DISC, episode, step)
+        if disc is None:
+            continue
+        found += 1
+        block, goal, tool = (
+            np.array(p) for p in ((episode.block.x, episode.block.y), (episode.goal_block.x, episode.goal_block.y), episode.tool[:2])
+        )
+        behind = block + (block - goal) / np.linalg.norm(block - goal) * 0.09
+        assert disc.radius == WALLED[PUSH_DISC].radius_m and np.allclose(disc.centre, (tool + behind) / 2, atol=0.01), "half-way"
+        line = np.linspace(block, goal, 50)
+        assert disc.signed_distance(line).min() > 0.07 and disc.signed_distance(tool) >= 0.03 - 1e-9
+    assert found > 20
+
+
+def test_what_a_rule_forbids_is_in_the_way_of_some_episodes():
+    """Recounted with circles and lines: the straight way enters it by more than 2 cm, both its ends and the block's way keep clear."""
+    rule, centre, radius = parse_rule("tool in disc(0.54, -0.05, 0.05)"), np.array([0.54, -0.05]), 0.05
+    inside = 0
+    for episode in push_episodes(600):
+        tool, block, goal = (
+            np.array(p) for p in (episode.tool[:2], (episode.block.x, episode.block.y), (episode.goal_block.x, episode.goal_block.y))
+        )
+        behind = block + (block - goal) / np.linalg.norm(block - goal) * (BLOCK_HALF_M[0] + 0.045)
+
+        def least(a: np.ndarray, b: np.ndarray) -> float:
+            share = np.clip((centre - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
+            return float(np.linalg.norm(a + share * (b - a) - centre)) - radius
+
+        ends = min(least(tool, tool + 1e-9), least(behind, behind + 1e-9))
+        expected = (least(tool, behind) + 0.02, ends - 0.03, least(block, goal) - 0.075)
+        if min(abs(value) for value in expected) < 2e-3:
+            continue  # how finely lines are sampled decides
+        suits = expected[0] < 0 and expected[1] > 0 and expected[2] > 0
+        assert stands_between(rule, episode) == suits
+        inside += suits
+    assert inside > 5

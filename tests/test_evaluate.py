@@ -83,6 +83,50 @@ def test_a_wall_stands_in_the_way_and_touching_it_is_no_success(bundle, tmp_path
     assert read_manifest(tmp_path / "manifest.json", "wall").task == "wall"
 
 
+def test_who_is_not_told_of_a_wall_plays_the_free_scene(bundle, env, tmp_path):
+    """The same actions as where there is no wall; told of it, others."""
+    model, step = OnnxModel(bundle), env.task.tool_step
+    observation, _ = env.reset(seed=4)
+    tool = observation["tool"][:2].astype(np.float64)
+    around = Zone((float(tool[0]), float(tool[1])), (0.0, 0.0), radius=0.015)
+    acts = {}
+    for name, zones in (("planner", ()), ("planner", (around,)), ("planner_untold", (around,))):
+        policy = make_policy(name, env, model, PlannerConfig(), 60.0, 0)
+        policy.start(observation, 20, zones)
+        acts[name, len(zones)] = policy.act(observation)
+    assert np.array_equal(acts["planner_untold", 1], acts["planner", 0]) and step.action_dim == len(acts["planner", 1])
+    assert not np.array_equal(acts["planner_untold", 1], acts["planner", 1])
+
+
+def test_an_interrupted_evaluation_goes_on_and_plays_nothing_twice(evaluated, tmp_path):
+    """Cut off within a line: what was whole is kept as it stands, the rest is played, and another evaluation's rest is not taken up."""
+    asked = replace(evaluated[0], policies=("oracle", "random"))
+    file = tmp_path / "outcomes.jsonl"
+    steps = []
+
+    def stop(done: int, of: int) -> None:
+        steps.append((done, of))
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(asked, file, stop)
+    assert not file.exists()
+    partial = tmp_path / "outcomes.jsonl.partial"
+    lines = partial.read_text().splitlines()
+    marked = json.loads(lines[1]) | {"final_distance_m": 0.123456}
+    partial.write_text("\n".join([lines[0], json.dumps(marked), lines[2][: len(lines[2]) // 2]]))
+    steps.clear()
+    evaluate(asked, file, lambda done, of: steps.append((done, of)))
+    assert steps == [(2, 4), (3, 4), (4, 4)] and not partial.exists()
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(o["policy"], o["seed"]) for o in found] == [(p, s) for p in asked.policies for s in (episode_seed(0, 0), episode_seed(1, 0))]
+    assert found[0]["final_distance_m"] == 0.123456
+    partial.write_text("\n".join([lines[0], json.dumps(marked)]))
+    evaluate(replace(asked, deadline_s=0.5, policies=("oracle",)), file, silent)
+    assert all(json.loads(line)["final_distance_m"] != 0.123456 for line in file.read_text().splitlines())
+
+
 def test_a_manifest_that_was_written_is_played_again(evaluated, tmp_path):
     asked, summary, outcomes = evaluated
     again = evaluate(replace(asked, policies=("oracle",)), tmp_path / "outcomes.jsonl", silent)

@@ -17,6 +17,7 @@ from world_model.config import parse_config
 from world_model.export import ExportError, export_bundle, load_run, parity
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
+from world_model.untrained import export_untrained
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +166,16 @@ def test_a_damaged_run_is_one_line(run, tmp_path, damage):
     with pytest.raises(CheckpointError, match=r"learned.safetensors is not a training run") as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_untrained_bundle_has_the_shape_of_its_recipe_and_has_learned_nothing(bundle, model, tmp_path):
+    """It goes through the real export; its latents are spread, but other than the trained ones."""
+    frames = np.random.default_rng(3).integers(0, 256, (32, *model.manifest.frame), dtype=np.uint8)
+    gaps = export_untrained(tiny_config(), model.manifest, frames, tmp_path / "null")
+    null = OnnxModel(tmp_path / "null")
+    assert max(gaps.values()) < 1e-4 and null.manifest.joints == model.manifest.joints and null.manifest.frame == model.manifest.frame
+    assert (null.latent_dim, null.history, null.action_dim) == (model.latent_dim, model.history, model.action_dim)
+    seen = null.encode(frames)
+    assert np.isfinite(seen).all() and seen.std(0).min() > 1e-3 and np.abs(seen - model.encode(frames)).max() > 0.1
+    again = export_untrained(tiny_config(), model.manifest, frames, tmp_path / "again")
+    assert again.keys() == gaps.keys() and np.array_equal(OnnxModel(tmp_path / "again").encode(frames), seen), "seeded by the recipe"

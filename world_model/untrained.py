@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from world_model.bundle import BundleError, Manifest
+from world_model.checkpoint import save_checkpoint
 from world_model.config import ConfigError, TrainConfig, parse_config
+from world_model.export import export_bundle
 from world_model.jepa import Jepa
 from world_model.protocol import F32, Context
-from world_model.training import build
+from world_model.training import Learned, build
 
 _BATCH = 128
 
@@ -59,8 +65,35 @@ def untrained(manifest: Manifest, frames: NDArray[np.uint8]) -> TorchModel:
     Raises:
         BundleError: the manifest does not say how the model was built.
     """
+    return TorchModel(_networks(recipe(manifest), manifest, frames).jepa, manifest.latent_dim, manifest.action_dim)
+
+
+def export_untrained(config: TrainConfig, manifest: Manifest, frames: NDArray[np.uint8], out: Path) -> dict[str, float]:
+    """World model, critic and actor of ``config`` with random weights as a bundle ``out``, by the export that trained ones take.
+
+    Pictures, actions and arm are those of the bundle with ``manifest``; normalisations have seen ``frames (N, h, w, 3)``, as in ``untrained``.
+    Returns the largest difference of each graph from torch.
+
+    Raises:
+        BundleError: the manifest does not say what data its model was trained on.
+        ExportError: see ``world_model.export.export_bundle``.
+    """
+    if not manifest.provenance.get("data"):
+        raise BundleError(
+            f"the manifest of {manifest.name} does not say what its pictures and actions are, so no untrained bundle can take its place"
+        )
+    learned = _networks(config, manifest, frames)
+    meta = {"config": asdict(config), "data": manifest.provenance["data"], "episodes": 0, "probes": {}, "witness": False}
+    meta["model"] = learned.jepa.shape()
+    with tempfile.TemporaryDirectory() as run:
+        save_checkpoint(Path(run) / "learned.safetensors", learned.modules(), None, {}, meta)
+        return export_bundle(Path(run), out, manifest.joints)
+
+
+def _networks(config: TrainConfig, manifest: Manifest, frames: NDArray[np.uint8]) -> Learned:
     backbone = manifest.provenance.get("model", {}).get("backbone")
-    jepa = build(recipe(manifest), manifest.frame, manifest.action_dim, manifest.proprioception, backbone).jepa
+    learned = build(config, manifest.frame, manifest.action_dim, manifest.proprioception, backbone)
+    jepa = learned.jepa
     for module in jepa.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
@@ -69,4 +102,4 @@ def untrained(manifest: Manifest, frames: NDArray[np.uint8]) -> TorchModel:
     with torch.no_grad():
         for i in range(0, len(frames), _BATCH):
             jepa.encode(torch.from_numpy(np.ascontiguousarray(frames[i : i + _BATCH])))
-    return TorchModel(jepa, manifest.latent_dim, manifest.action_dim)
+    return learned

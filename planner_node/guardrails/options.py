@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
+
+from arm_model.near_names import did_you_mean
 
 
 class GuardrailError(ValueError):
@@ -78,6 +79,5 @@ def require_known(given: Iterable[object], known: Iterable[str], what: str, kind
     names = list(known)
     for key in given:
         if key not in names:
-            near = get_close_matches(str(key), names, n=1, cutoff=0.0)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise GuardrailError(f"{what} '{key}'; {hint}known {kind}: {', '.join(names) if names else 'none'}")
+            hint = " ".join(filter(None, (did_you_mean(key, names), f"known {kind}: {', '.join(names) or 'none'}")))
+            raise GuardrailError(f"{what} '{key}'; {hint}")

@@ -6,38 +6,36 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner_node.action import ActionMeaning
-from planner_node.guardrails.guardrail import sampled
 from planner_node.guardrails.zone import ZoneGuardrail
 from planner_node.plan import Candidates, Problem
 from planner_node.settings import SettingsError, require_counts
+from planner_node.solvers.edges import Detours, Edges
 from planner_node.solvers.search import Search
 from planner_node.solvers.solver import Deadline
 from world_model.protocol import F32, Actor
-
-_PROJECTIONS = 3
-_BEYOND_M = 1e-3
 
 
 @dataclass(frozen=True)
 class ActorRolloutsConfig:
     """``samples`` first actions drawn from the actor besides its mode, imagined at most ``horizon`` steps ahead.
 
-    With zones or learned guardrails, ``directions`` candidates more hold a random direction for 1 to ``held`` steps before the actor takes over, and
-    the actor's mode is only given up for a candidate that is better by ``override`` (in cost, that is steps).
+    With zones or learned guardrails all look ``fenced_horizon`` steps ahead, because a detour pays late; ``directions`` candidates more hold a random
+    direction for 1 to ``held`` steps before the actor takes over, ``rounding`` more follow it up to a zone and then the edge of that, half of them to
+    either side, for 2 to 12 steps; and the actor's mode is only given up for a candidate that is better by ``override`` (in cost, that is steps).
     """
 
     samples: int = 23
     horizon: int = 10
     directions: int = 32
     held: int = 6
+    rounding: int = 16
+    fenced_horizon: int = 20
     override: float = 1.0
 
     def __post_init__(self) -> None:
-        require_counts("actor_rollouts", horizon=self.horizon, held=self.held)
-        require_counts("actor_rollouts", 0, samples=self.samples, directions=self.directions)
+        require_counts("actor_rollouts", horizon=self.horizon, held=self.held, fenced_horizon=self.fenced_horizon)
+        require_counts("actor_rollouts", 0, samples=self.samples, directions=self.directions, rounding=self.rounding)
         if not self.override >= 0:
             raise SettingsError(f"solver 'actor_rollouts': override is {self.override}, must be at least 0")
 
@@ -63,10 +61,12 @@ class ActorRollouts:
         """Imagine all candidates step by step, each step an iteration; at the deadline they are judged as far as they have got."""
         config, problem = self._config, search.problem
         meaning = search.imagination.meaning
+        edges = Edges(self._zones, meaning)
         directions = config.directions if self._fenced else 0
         keep_previous = problem.previous is not None and len(problem.previous) > 0 and self._fenced
-        count = 1 + config.samples + directions + int(keep_previous)
-        horizon = search.horizon(config.horizon)
+        detours = Detours.drawn(config.rounding if self._zones else 0, self._rng)
+        count = 1 + config.samples + directions + detours.count + int(keep_previous)
+        horizon = search.horizon(config.fenced_horizon if self._fenced else config.horizon)
         forced = self._forced(problem, count, directions, keep_previous, horizon, search.action_dim)
         context = problem.context.repeated(count)
         points = [np.repeat(problem.tool[None], count, axis=0)]
@@ -81,7 +81,9 @@ class ActorRollouts:
                 action[drawn] = mixture.sample(self._rng)[drawn]
             held = ~np.isnan(forced[:, step, 0])
             action[held] = forced[held, step]
-            action = self._kept_out(points[-1], action, meaning)
+            rows = slice(1 + config.samples + directions, 1 + config.samples + directions + detours.count)
+            detours.turn(edges, points[-1][rows], action[rows])
+            action = edges.kept_out(points[-1], action)
             imagined = search.imagination.rollout(context, action[:, None])[:, 0]
             context = context.extended(action, imagined)
             actions.append(action)
@@ -112,40 +114,3 @@ class ActorRollouts:
             kept = problem.previous[:horizon]
             forced[-1, : len(kept)] = kept
         return forced
-
-    def _kept_out(self, points: NDArray[np.float64], actions: F32, meaning: ActionMeaning) -> F32:
-        """Actions bent along the zones: as they are where the step is safe, else slid along the edge, else none."""
-        for zone in self._zones:
-            safe = _safe(zone, points, actions, meaning)
-            if bool(safe.all()):
-                continue
-            slid = _slid(zone, points, actions, meaning)
-            normal = zone.zone.normal(points)
-            inward = np.minimum((actions[:, :2] * normal).sum(-1, keepdims=True), 0.0)
-            tangent = actions.copy()
-            tangent[:, :2] -= inward * normal
-            stopped = np.zeros_like(actions)
-            use_slid = _safe(zone, points, slid, meaning)
-            use_tangent = _safe(zone, points, tangent, meaning)
-            actions = np.where(safe[:, None], actions, np.where(use_slid[:, None], slid, np.where(use_tangent[:, None], tangent, stopped))).astype(
-                np.float32
-            )
-        return actions
-
-
-def _slid(zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32, meaning: ActionMeaning) -> F32:
-    """Actions towards the nearest safe point of where they lead."""
-    ends = meaning.advance(points, actions)
-    for _ in range(_PROJECTIONS):
-        lacking = -zone.margins(ends)
-        ends[:, :2] += np.where(lacking > 0, lacking + _BEYOND_M, 0.0)[:, None] * zone.zone.normal(ends)
-    slid = actions.copy()
-    slid[:, :2] = meaning.between(points, ends)[:, :2]
-    return slid
-
-
-def _safe(zone: ZoneGuardrail, points: NDArray[np.float64], actions: F32, meaning: ActionMeaning) -> NDArray[np.bool_]:
-    ends = meaning.advance(points, actions)
-    path = sampled(np.stack([points, ends], axis=1))
-    here = np.minimum(zone.margins(points), 0.0)
-    return np.asarray((zone.margins(path) >= here[:, None] - 1e-9).all(1), dtype=np.bool_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,9 @@ def _gradient(parts: Parts, config: GradientConfig) -> Strategy:
 def _mixture(parts: Parts, config: MixtureConfig) -> Strategy:
     members = []
     for number, name in enumerate(config.members):
-        kind, settings = solver_kind(name), replace(configured(name, parts.settings), horizon=config.horizon)
+        kind, settings = solver_kind(name), configured(name, parts.settings)
+        equally_far = {field.name: config.horizon for field in fields(settings) if field.name in ("horizon", "fenced_horizon")}
+        settings = replace(settings, **equally_far)
         # A generator of its own each: what one member draws does not depend on who else is there.
         own = np.random.default_rng([number, *parts.rng.integers(0, 2**32, 4).tolist()])
         members.append(kind.build(replace(parts, rng=own), settings))

@@ -137,15 +137,28 @@ def export(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Option(help="Model bundle.")],
-    task: Annotated[Optional[str], typer.Option(help="reach, push, push-far, push-further, push-around; wall, disc, goal-disc or push-wall.")] = None,  # noqa: UP045
+    task: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="reach, push, push-far, push-further, push-around; wall, disc, goal-disc, push-wall or push-disc."),
+    ] = None,
     episodes: Annotated[int, typer.Option(help="Episodes for each seed.")] = 100,
     seed: Annotated[Optional[list[int]], typer.Option(help="Evaluation seed; may be given several times.")] = None,  # noqa: UP045
-    policy: Annotated[Optional[list[str]], typer.Option(help="planner, actor, cem, random, oracle; the first is compared with the others.")] = None,  # noqa: UP045
+    policy: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="planner, planner_untold, actor, actor_stop, actor_slide, any solver, random, oracle; the first is compared with the others."
+        ),
+    ] = None,
     manifest: Annotated[Optional[Path], typer.Option(help="Starts and goals: read if the file exists, else drawn and written.")] = None,  # noqa: UP045
     workers: Annotated[int, typer.Option(help="Processes; results do not depend on their number.")] = 2,
     look: Annotated[Optional[list[str]], typer.Option(help="What looks different: camera, light, colours, distractor; may be repeated.")] = None,  # noqa: UP045
     arm_in_goal: Annotated[bool, typer.Option(help="Whether the goal picture shows the arm.")] = True,
     guardrail_head: Annotated[Optional[list[Path]], typer.Option(help="Folder of a guardrail head for the search; may be repeated.")] = None,  # noqa: UP045
+    untrained: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Training configuration whose networks, with random weights, take the model's place."),
+    ] = None,
+    in_the_way: Annotated[bool, typer.Option("--in-the-way", help="Only episodes in which what a head's rule forbids is in the way.")] = False,
     delay: Annotated[int, typer.Option(help="Steps of 0.2 s between a picture and the action that was decided on it.")] = 0,
     compensate: Annotated[bool, typer.Option(help="Whether the planner rolls the latent through the actions that run meanwhile.")] = True,
     outcomes: Annotated[Path, typer.Option(help="Every episode's outcome, as JSON lines.")] = Path("runs/evaluation/outcomes.jsonl"),
@@ -166,8 +179,13 @@ def evaluate(
     json: JsonOption = None,
 ) -> None:
     """Play episodes without ROS, with the random policy and the oracle beside the planner."""
+    from contextlib import nullcontext
+    from dataclasses import replace
+
     from world_model.bundle import record_evaluation
 
+    if untrained is not None and (record or task is None):
+        raise ValueError("--untrained goes with --task, and its results are in no bundle's manifest: leave --record out")
     seeds = tuple(seed or [0])
     with progress("episodes") as report:
         if env is not None and task is None:
@@ -182,6 +200,7 @@ def evaluate(
             from latent_mpc.evaluate import Evaluation, table
             from latent_mpc.evaluate import evaluate as run_evaluation
             from latent_mpc.policies import Delay
+            from latent_mpc.untrained_bundle import untrained_bundle
 
             names = tuple(policy or ("planner", "actor", "cem", "random", "oracle"))
             asked = Evaluation(
@@ -196,8 +215,10 @@ def evaluate(
                 arm_in_goal=arm_in_goal,
                 guardrail_heads=tuple(guardrail_head or ()),
                 delay=Delay(delay, compensate),
+                in_the_way=in_the_way,
             )
-            result = run_evaluation(asked, outcomes, report)
+            with untrained_bundle(untrained, model, task) if untrained else nullcontext(model) as bundle:
+                result = run_evaluation(replace(asked, model=bundle), outcomes, report)
             text = table(result)
         else:
             raise ValueError("say what to play: either --task or --env")

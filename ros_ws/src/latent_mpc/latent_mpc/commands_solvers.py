@@ -15,7 +15,7 @@ TABLE = "compare-solvers"
 
 def compare_solvers(
     model: Annotated[Path, typer.Option(help="Model bundle.")],
-    task: Annotated[str, typer.Option(help="reach, push, push-far, push-further, push-around; wall or push-wall.")],
+    task: Annotated[str, typer.Option(help="reach, push, push-far, push-further, push-around; wall, disc, push-wall or push-disc.")],
     episodes: Annotated[int, typer.Option(help="Episodes for each seed, the same for every solver.")] = 100,
     seed: Annotated[Optional[list[int]], typer.Option(help="Evaluation seed; may be given several times.")] = None,  # noqa: UP045
     solver: Annotated[Optional[list[str]], typer.Option(help="Solver, random or oracle; may be repeated. All and random by default.")] = None,  # noqa: UP045

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from arm_model.near_names import did_you_mean
 from latent_mpc.faults_rows import ROWS
 from latent_mpc.processes import Value
 
@@ -194,6 +194,4 @@ def _bar(name: str, value: object) -> Bar:
 def _known(what: str, name: str, choices: Iterable[str]) -> None:
     known = [choice for choice in choices if choice]
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(known)}"
-        raise ScenarioError(f"unknown {what} '{name}'; {hint}")
+        raise ScenarioError(f"unknown {what} '{name}'; {did_you_mean(name, known) or 'choose one of ' + ', '.join(known)}")

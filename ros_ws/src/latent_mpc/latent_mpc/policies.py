@@ -25,7 +25,9 @@ REFERENCES = ("random", "oracle")
 # Every solver is a policy; `planner` is the default one, along the actor.
 # The actor behind a filter of its actions alone is what guardrails in the search are compared with.
 FILTERED = ("actor_stop", "actor_slide")
-POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *FILTERED, *REFERENCES)
+# The planner that is not told of what is forbidden: what it reaches is what the free scene allows.
+UNTOLD = "planner_untold"
+POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *FILTERED, UNTOLD, *REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,21 @@ class PlannerPolicy:
         self._now_s += self._controller.meaning.period_s
         self._running.append(plan.actions[0] if plan.feasible else np.zeros_like(plan.actions[0]))
         return self._running.pop(0)
+
+
+class Untold:
+    """A policy that never hears of zones."""
+
+    def __init__(self, policy: PlannerPolicy) -> None:
+        self._policy = policy
+
+    def start(self, observation: dict[str, NDArray[Any]], steps: int, zones: Sequence[Zone]) -> None:
+        """Begin as if there were no zones."""
+        self._policy.start(observation, steps, ())
+
+    def act(self, observation: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """What the policy would do."""
+        return self._policy.act(observation)
 
 
 class StoppedActor:
@@ -165,7 +182,9 @@ def make_policy(
     step = env.task.tool_step
     if name == "actor_stop":
         return StoppedActor(PlannerPolicy(model, step, replace(config, mode="actor"), deadline_s, clock, delay), step, config.clearance_m)
+    if name == UNTOLD:
+        return Untold(PlannerPolicy(model, step, replace(config, mode="planner", heads=(), guardrails=()), deadline_s, clock, delay))
     if name == "actor_slide":
         # The actor's own future, bent along the edges of zones, and nothing to choose from.
-        config = replace(config, mode="actor_rollouts", solvers={**config.solvers, "actor_rollouts": {"samples": 0, "directions": 0}})
+        config = replace(config, mode="actor_rollouts", solvers={**config.solvers, "actor_rollouts": {"samples": 0, "directions": 0, "rounding": 0}})
     return PlannerPolicy(model, step, config, deadline_s, clock, delay)
