@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bag_writing import bag, floats, image, joint_state, trajectory
 from latent_mpc.bag import BagError
-from latent_mpc.bag_import import BagImport, import_bags
+from latent_mpc.bag_data import BagImport, import_bags
 from latent_mpc.cli import run
 
 from arm_model import Kinematics, load_arm
@@ -105,7 +105,7 @@ def test_actions_are_those_that_were_commanded(tmp_path, kinematics, motions):
     result = import_bags(BagImport((recorded,), "push", tmp_path / "set", steps=6), quiet)
     data = EpisodeDataset(tmp_path / "set")
     assert (result.episodes, data.episodes, data.steps) == (4, 4, 6)
-    assert result.dropped == {} and result.text() == "4 episodes of 6 steps"
+    assert result.dropped == {} and result.text() == "4 episodes of 6 steps; cut at: 1 markers"
     for number, motion in enumerate(motions):
         corners = motion.tools[:: PERIOD // CYCLE]
         wanted = np.diff(corners, axis=0)[:, :2] / STEP.length_m
@@ -153,7 +153,7 @@ def test_what_no_action_can_mean_is_cut_out(tmp_path, kinematics):
 
 def test_standing_still_is_no_episode(tmp_path, kinematics, motions):
     standing = Motion(kinematics, START, np.array([0.5, 0.0, 0.02]), np.zeros((10, 2), np.float32))
-    with pytest.raises(BagError, match="no unbroken motion of 12 steps in these bags, the longest has 12"):
+    with pytest.raises(BagError, match="no unbroken motion of 12 steps in these bags, the longest has 0"):
         import_bags(BagImport((write(tmp_path / "bag", kinematics, [standing]),), "push", tmp_path / "set", steps=12), quiet)
 
 
@@ -175,15 +175,16 @@ def test_bags_that_cannot_be_used_are_one_line(tmp_path, kinematics, motions, ca
     grey = tmp_path / "grey"
     with bag(grey) as put:
         picture = image(START, np.zeros((64, 64, 3), np.uint8))
-        picture.encoding = "mono8"
+        picture.encoding = "strange"
         put("/camera/image_raw", "sensor_msgs/msg/Image", START, picture)
+        put("/joint_states", "sensor_msgs/msg/JointState", START, joint_state(START, ARM.joints, ARM.home, np.zeros(7)))
     blind = tmp_path / "blind"
     with bag(blind) as put:
         put("/joint_states", "sensor_msgs/msg/JointState", START, joint_state(START, ARM.joints, ARM.home, np.zeros(7)))
     good = write(tmp_path / "good", kinematics, motions[:1])
     cases = [
-        (large, "large, /camera/image_raw: pictures are 32 x 32 pixels, the task's camera takes 64 x 64"),
-        (grey, "grey, /camera/image_raw: not an rgb8 picture: encoding 'mono8'"),
+        (large, "large, /camera/image_raw: pictures are 32 x 32 pixels, fewer than the 64 x 64 that are asked for"),
+        (grey, "grey, /camera/image_raw: not an rgb8 picture: encoding 'strange'"),
         (blind, "blind holds no message on /camera/image_raw that could be used"),
         (tmp_path / "nowhere", "no bag folder"),
         (good, "no unbroken motion of 40 steps in these bags, the longest has 12: give fewer --episode-steps"),

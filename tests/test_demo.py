@@ -16,7 +16,7 @@ from bundles import write_bundle
 from conftest import wait_until
 from latent_mpc import bringup
 from latent_mpc.bag import read_messages, read_topics
-from latent_mpc.bag_import import BagImport, import_bags
+from latent_mpc.bag_data import BagImport, import_bags
 from latent_mpc.demo import DemoConfig, DemoError, DemoFailedError, run_demo
 from latent_mpc.domains import quiet_domain
 from rich.console import Console

@@ -88,6 +88,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
         first = load_first(run, jepa, meta)
         if first is not None:
             onnx.save(encoder_graph(first, (height, width, channels)), staging / WITNESS)
+        witness = first is not None or _take_witness(run, meta, staging)
         weights = {f"{name}/{key}": value.contiguous() for name, module in learned.modules().items() for key, value in module.state_dict().items()}
         save_file(weights, staging / "weights.safetensors")
         write_manifest(
@@ -108,7 +109,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
                 joints=joints if data.get("tool_step") else (),
                 encoder=config.model.encoder.kind,
                 normalisation="inside the graph: uint8 RGB in",
-                witness=first is not None,
+                witness=witness,
                 provenance={
                     "config": dataclasses.asdict(config),
                     "data": meta["data"],
@@ -117,6 +118,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
                     "probes": meta["probes"],
                     "model": jepa.shape(),
                     "torch": torch.__version__,
+                    **({"fine_tuned": meta["fine_tuned"]} if "fine_tuned" in meta else {}),
                 },
             ),
         )
@@ -131,6 +133,21 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return report
+
+
+def _take_witness(run: Path, meta: dict[str, Any], staging: Path) -> bool:
+    """The witness of the bundle that a run was fine-tuned from, unless its encoder moved; returns whether there is one.
+
+    Raises:
+        CheckpointError: it was kept, but is not the same any more.
+    """
+    wanted = meta.get("fine_tuned", {}).get("witness_sha256")
+    if wanted is None:
+        return False
+    if not (run / WITNESS).is_file() or file_sha256(run / WITNESS) != wanted:
+        raise CheckpointError(f"{run} lacks the {WITNESS} of the bundle that it was fine-tuned from; run `latent-mpc train --from` again")
+    shutil.copyfile(run / WITNESS, staging / WITNESS)
+    return True
 
 
 @torch.inference_mode()

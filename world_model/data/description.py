@@ -71,3 +71,6 @@ def check_same_kind(name: str, description: dict[str, Any], other_name: str, oth
     for key in SAME_KIND:
         if description.get(key) != other.get(key):
             raise DatasetError(f"{name} and {other_name} differ in {key}: they cannot be trained on together")
+    # Simulated tasks do not say whose joints they are: all have the same arm.
+    if description.get("joints") and other.get("joints") and description["joints"] != other["joints"]:
+        raise DatasetError(f"{name} and {other_name} differ in joints: they cannot be trained on together")

@@ -40,7 +40,7 @@ NODES = {
 setup(
     name="latent_mpc",
     version="0.1.0",
-    packages=["latent_mpc", *PACKAGES],
+    packages=["latent_mpc", "latent_mpc.bag_data", "latent_mpc.lerobot", *PACKAGES],
     package_dir=PACKAGES,
     package_data={"arm_model": ["robots/*"], "ros_bridge": ["*.xml"], "world_model": ["configs/*"]},
     data_files=[

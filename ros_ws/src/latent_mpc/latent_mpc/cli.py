@@ -15,6 +15,7 @@ import typer
 
 from latent_mpc.commands_arm import check_arm
 from latent_mpc.commands_collect import ENVIRONMENT, collect
+from latent_mpc.commands_dataset import dataset
 from latent_mpc.commands_exploration import compare_exploration
 from latent_mpc.commands_faults import faults
 from latent_mpc.commands_guard_loop import bench_guardrail
@@ -25,9 +26,9 @@ from latent_mpc.commands_parameters import parameters
 from latent_mpc.commands_robustness import robustness
 from latent_mpc.commands_solvers import compare_solvers
 from latent_mpc.commands_surprise import surprise
-from latent_mpc.commands_training import bench_training
+from latent_mpc.commands_training import bench_training, train
 from latent_mpc.json_file import write_json
-from latent_mpc.progress import progress, stage_progress
+from latent_mpc.progress import progress
 
 FAILED_STATUS, BAD_INPUT_STATUS = 1, 2
 
@@ -45,6 +46,7 @@ app.command()(pretrain)
 app.command()(surprise)
 app.command()(faults)
 app.add_typer(head)
+app.add_typer(dataset)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
 app.command()(compare_solvers)
@@ -87,33 +89,7 @@ def demo(
 app.command()(collect)
 
 
-@app.command()
-def train(
-    config: Annotated[Path, typer.Option(help="Training configuration, such as world_model/configs/push.yaml.")],
-    data: Annotated[list[Path], typer.Option(help="Data set; may be given several times. Validation episodes come from the first.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run goes on.")],
-    world_model: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Finished run whose encoder and predictor are kept."),
-    ] = None,
-    looks: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="The first data set collected again with --randomise: the encoder learns to see the same in both."),
-    ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Seed of the training, in the place of the configuration's.")] = None,  # noqa: UP045
-) -> None:
-    """Train a world model, its critic and its actor."""
-    from dataclasses import replace
-
-    from world_model.config import read_config
-    from world_model.training import train as run_training
-
-    settings = read_config(config)
-    if seed is not None:
-        settings = replace(settings, seed=seed)
-    with stage_progress() as report:
-        probes = run_training(settings, data, out, report, world_model, looks)
-    typer.echo(", ".join(f"{name} {value:.2f}" for name, value in probes.items()))
+app.command()(train)
 
 
 @app.command()

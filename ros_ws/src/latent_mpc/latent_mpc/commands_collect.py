@@ -65,10 +65,12 @@ def collect(
         if value < 1:
             raise CollectError(f"{name} is {value}, must be at least 1")
     if bag:
-        from latent_mpc.bag_import import BagImport, import_bags
+        from latent_mpc.bag_data import BagImport, import_bags
 
         if task is None or env is not None:
-            raise CollectError("say which task the bags recorded: --task reach, push or push-far, and no --env")
+            raise CollectError(
+                "say which task the bags recorded: --task reach, push or push-far, and no --env; `latent-mpc dataset from-bag` needs no task"
+            )
         with progress("bags") as report:
             typer.echo(import_bags(BagImport(tuple(bag), task, out, steps=episode_steps), report).text())
         return

@@ -1,4 +1,4 @@
-"""What the command line offers about training beside ``train`` itself."""
+"""``latent-mpc train``, from nothing or from a bundle, and ``bench-training``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,95 @@ from typing import Annotated, Optional
 import typer
 
 from latent_mpc.json_file import write_json
-from latent_mpc.progress import progress
+from latent_mpc.progress import progress, stage_progress
+
+FINE_TUNING = "From a bundle"
+_BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
+
+
+class TrainCommandError(ValueError):
+    """Options that contradict each other, with the reason in one line."""
+
+
+def train(
+    data: Annotated[list[Path], typer.Option(help="Data set; may be given several times. Validation episodes come from the first.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run goes on.")],
+    config: Annotated[Optional[Path], typer.Option(help="Training configuration, such as world_model/configs/push.yaml.")] = None,  # noqa: UP045
+    world_model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Finished run whose encoder and predictor are kept."),
+    ] = None,
+    looks: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The first data set collected again with --randomise: the encoder learns to see the same in both."),
+    ] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Seed of the training, in the place of the configuration's.")] = None,  # noqa: UP045
+    from_: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--from", help="Bundle to go on from; --data may then be bags.", rich_help_panel=FINE_TUNING),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of fine-tuning.", min=1, rich_help_panel=FINE_TUNING)] = 1000,
+    learning_rate: Annotated[float, typer.Option(help="Its largest learning rate.", rich_help_panel=FINE_TUNING)] = 2e-4,
+    train_encoder: Annotated[bool, typer.Option("--train-encoder", help="Let encoder and heads learn, too.", rich_help_panel=FINE_TUNING)] = False,
+    horizon: Annotated[int, typer.Option(help="Steps ahead that the error is reported for.", min=1, rich_help_panel=FINE_TUNING)] = 10,
+    episode_steps: Annotated[int, typer.Option(help="Actions of an episode that is cut from a bag.", min=1, rich_help_panel=FINE_TUNING)] = 20,
+    robot: Annotated[str, typer.Option(help="Arm in the bag.", rich_help_panel=FINE_TUNING)] = "panda_stick",
+    json: Annotated[Optional[Path], typer.Option("--json", help="Write the report to this file as well.", metavar="PATH")] = None,  # noqa: UP045
+) -> None:
+    """Train a world model, its critic and its actor; or, with --from, let a bundle go on learning from new data or from bags."""
+    if from_ is not None:
+        from world_model.training.fine_tune import FineTuning, fine_tune, open_loop_text
+
+        refused = {"--config": config, "--world-model": world_model, "--looks": looks}
+        for option, value in refused.items():
+            if value is not None:
+                raise TrainCommandError(f"{option} is for training from nothing: leave it out with --from, whose bundle says how it was made")
+        settings = FineTuning(steps=steps, learning_rate=learning_rate, train_encoder=train_encoder, horizon=horizon, seed=seed or 0)
+        sets = _bags_imported(from_, data, out, episode_steps, robot)
+        with stage_progress() as report:
+            found = fine_tune(from_, sets, out, settings, report)
+        write_json(out / "fine_tuned.json", found)
+        if json is not None:
+            write_json(json, found)
+        typer.echo(open_loop_text(found))
+        return
+    from dataclasses import replace
+
+    from world_model.config import read_config
+    from world_model.training import train as run_training
+
+    if config is None:
+        raise TrainCommandError("say how to train: --config FILE, or --from BUNDLE to go on from one")
+    asked = read_config(config)
+    if seed is not None:
+        asked = replace(asked, seed=seed)
+    with stage_progress() as report:
+        probes = run_training(asked, data, out, report, world_model, looks)
+    if json is not None:
+        write_json(json, probes)
+    typer.echo(", ".join(f"{name} {value:.2f}" for name, value in probes.items()))
+
+
+def _bags_imported(bundle: Path, data: list[Path], out: Path, steps: int, robot: str) -> list[Path]:
+    """The data sets in ``data``; the bags in it become one of them, ``<out>-data``, with the bundle's actions and pictures."""
+    bags = [folder for folder in data if _is_bag(folder)]
+    if not bags:
+        return data
+    from latent_mpc.bag_data import BagImport, import_bags
+    from latent_mpc.commands_dataset import description_of
+
+    made = out.with_name(f"{out.name}-data")
+    asked = BagImport(tuple(bags), None, made, steps, like=description_of(bundle), like_name=str(bundle), robot=robot, name=bundle.name)
+    with progress("bags") as report:
+        typer.echo(f"{made}: {import_bags(asked, report).text()}")
+    return [made, *(folder for folder in data if folder not in bags)]
+
+
+def _is_bag(path: Path) -> bool:
+    if path.is_file():
+        return any(path.match(pattern) for pattern in _BAG_FILES)
+    held = path.is_dir() and not (path / "dataset.json").is_file()
+    return held and ((path / "metadata.yaml").is_file() or any(found for pattern in _BAG_FILES for found in path.glob(pattern)))
 
 
 def bench_training(

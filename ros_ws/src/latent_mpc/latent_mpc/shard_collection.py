@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,10 +70,39 @@ def _collected(out: Path, missing: list[int], make: Callable[[], Collector], wor
 
 def claim(out: Path, description: dict[str, Any]) -> None:
     """Write the description, unless the folder holds shards of another one."""
+    _refuse_another(out, description)
+    write_description(out, description)
+
+
+def _refuse_another(out: Path, description: dict[str, Any]) -> None:
     if (out / "dataset.json").is_file() and any(out.glob("shard-*")):
         before = EpisodeDataset(out).description
         for key, value in json.loads(json.dumps(description)).items():
             # The first version of the format said less.
             if before.get(key) != value and (key in before or before["schema_version"] != 1):
                 raise DatasetError(f"{out} holds a collection with {key} {before.get(key)}, not {value}; choose another --out or delete it")
-    write_description(out, description)
+
+
+@contextmanager
+def all_or_nothing(out: Path, description: dict[str, Any]) -> Iterator[Path]:
+    """A folder beside ``out`` to write shards into. They get to ``out`` together at the end, or not at all; those that it holds stay.
+
+    Raises:
+        DatasetError: ``out`` holds another collection.
+    """
+    _refuse_another(out, description)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = out.with_name(f".{out.name}.{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    write_description(staging, description)
+    try:
+        yield staging
+        if out.exists():
+            write_description(out, description)
+            for shard in sorted(staging.glob("shard-*")):
+                if not (out / shard.name).is_dir():
+                    shard.rename(out / shard.name)
+        else:
+            staging.rename(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

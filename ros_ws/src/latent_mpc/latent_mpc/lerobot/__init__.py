@@ -1,0 +1,1 @@
+"""LeRobot data sets: `export` writes them, `importing` reads them; `layout` says what lies where."""
