@@ -17,7 +17,7 @@ class Problem:
 
     ``context`` holds one row; ``goal (D,) float32``; ``tool (3,) float64, m`` is the commanded tool point now (without an
     arm, ``planner_node.action`` says what a point is); ``steps_left`` counts actions to the end of the task; ``previous (H, A)`` is what is left of
-    the last plan, if there was one.
+    the last plan, if there was one. ``actor_free`` is false where the actor's own future runs into a zone that it knows nothing of.
     """
 
     context: Context
@@ -25,6 +25,7 @@ class Problem:
     tool: NDArray[np.float64]
     steps_left: float
     previous: F32 | None = None
+    actor_free: bool = True
 
 
 @dataclass(frozen=True)

@@ -144,9 +144,8 @@ def test_no_commanded_point_comes_closer_to_a_zone_than_its_clearance(mode, zone
 
 @pytest.mark.parametrize("zone", [WALL, PILLAR])
 def test_replanning_leads_round_a_zone_to_the_goal(zone):
-    # Twenty steps ahead it waits before the wall: whoever arrives by the end of the horizon need not start now (docs/solvers.md).
-    world, settings = LinearWorld(), {"actor_rollouts": ActorRolloutsConfig(fenced_horizon=10)}
-    solver = build_solver(world, FLAT, [zone], replace(SMALL, mode="planner", solvers=settings))
+    world = LinearWorld()
+    solver = build_solver(world, FLAT, [zone], replace(SMALL, mode="planner"))
     tool, goal, previous = np.array([0.4, 0.0, 0.02]), (0.62, 0.0), None
     for step in range(24):
         plan = solver.plan(replace(problem(world, tuple(tool[:2]), goal, 24.0 - step), previous=previous), unhurried())

@@ -14,7 +14,11 @@ from world_model.protocol import ActionMixture, Actor
 
 @dataclass(frozen=True)
 class ActorPriorCritic:
-    """Negative log-likelihood of the first action, at most ``ceiling``: beyond it, all actions are equally strange."""
+    """Negative log-likelihood of the first action, at most ``ceiling``: beyond it, all actions are equally strange.
+
+    Where the actor's own future runs into a zone its word counts for nothing: every step towards the zone would be cheap and the first one round it
+    dear, so that whoever looks far enough ahead would put it off until the episode's end forces it.
+    """
 
     actor: Actor
     weight: float = 1.0
@@ -24,10 +28,14 @@ class ActorPriorCritic:
     def cost(self, problem: Problem, candidates: Candidates) -> NDArray[np.floating]:
         """``(N,)`` in nats."""
         first = candidates.actions[:, 0]
+        if not problem.actor_free:
+            return np.zeros(len(first))
         return np.minimum(self._mixture(problem).repeated(len(first)).negative_log_likelihood(first), self.ceiling)
 
     def slope(self, problem: Problem, candidates: Candidates) -> Slope:
         """That of the first action: the components' own slopes, each as much as it is to blame. At the ceiling there is none."""
+        if not problem.actor_free:
+            return level(candidates)
         first = candidates.actions[:, 0]
         mixture = self._mixture(problem).repeated(len(first))
         pull = (first[:, None] - mixture.mean) / mixture.std**2

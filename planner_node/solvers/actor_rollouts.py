@@ -72,6 +72,7 @@ class ActorRollouts:
         points = [np.repeat(problem.tool[None], count, axis=0)]
         actions: list[F32] = []
         latents: list[F32] = []
+        blocked = False
         for step in range(horizon):
             now = np.ascontiguousarray(context.latents[:, -1])
             mixture = self._actor.propose(now, problem.goal, np.full(count, problem.steps_left - step))
@@ -83,7 +84,9 @@ class ActorRollouts:
             action[held] = forced[held, step]
             rows = slice(1 + config.samples + directions, 1 + config.samples + directions + detours.count)
             detours.turn(edges, points[-1][rows], action[rows])
+            free = action[0]
             action = edges.kept_out(points[-1], action)
+            blocked |= not np.array_equal(free, action[0])
             imagined = search.imagination.rollout(context, action[:, None])[:, 0]
             context = context.extended(action, imagined)
             actions.append(action)
@@ -91,6 +94,8 @@ class ActorRollouts:
             points.append(meaning.advance(points[-1], action))
             if deadline.passed():
                 break
+        if blocked:
+            search.doubt_actor()
         candidates = Candidates(np.stack(actions, axis=1), np.stack(latents, axis=1), np.stack(points, axis=1))
         scores = search.add(candidates, iterations=len(actions))
         own = np.zeros(1, dtype=np.intp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,10 @@ class Search:
         elif self._kept[0].actions.shape[1] == candidates.actions.shape[1]:
             self._keep(self._kept[0].joined(candidates), self._kept[1].joined(scores))
         return scores
+
+    def doubt_actor(self) -> None:
+        """From now on the actor's own future counts as blocked."""
+        self.problem = replace(self.problem, actor_free=False)
 
     def prefer(self, candidates: Candidates, scores: Scores, unless_better_by: float) -> None:
         """Take this one candidate if it is feasible, unless the best is cheaper by more than that."""
