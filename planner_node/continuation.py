@@ -72,3 +72,12 @@ class Continuation:
         velocities[-1] = 0.0
         self.commanded.follow(path, begins)
         return times, positions, velocities
+
+    def adopt(self, stamp: int, times: Vector, positions: Vector, velocities: Vector) -> None:
+        """Take it that something else was sent: from ``stamp`` on, ``positions (P, J) rad`` at ``times (P,) s`` are what is commanded.
+
+        For a replay that plans again where another planner moved the arm.
+        """
+        assert self.commanded is not None
+        points = self._tool_step.clamp(self.kinematics.tool_points(positions))
+        self.commanded.follow(JointPath(times, positions, velocities, points), stamp)

@@ -6,10 +6,12 @@ Wiring only: what is decided lies in :mod:`planner_node.guard`, what may be emit
 from __future__ import annotations
 
 import gc
+import json
 import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 import rclpy
@@ -23,22 +25,22 @@ from rclpy.signals import uninstall_signal_handlers
 from rclpy.task import Future
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Int64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from arm_model import load_arm, read_scene
-from planner_node.barrier import BarrierConfig
+from arm_model import load_arm
 from planner_node.grid import CYCLE_NS, Grid, stamp_of_slot
-from planner_node.guard import Command, Guard, GuardError, State
+from planner_node.guard import Command, GuardError, State
+from planner_node.guard_assembly import build_guard
 from planner_node.guardrail_parameters import GuardrailParameters
-from planner_node.plan_gate import PlanGate, PlanRejectedError, Proposal
-from planner_node.shield import Shield, ShieldConfig
-from planner_node.staleness import Staleness, StalenessConfig
-from planner_node.surroundings import SurroundingsConfig, surroundings_of
-from planner_node.workspace import read_workspace
+from planner_node.journal import Kind, Moment
+from planner_node.journaled_guard import CAMERA, PERCEPTION
+from planner_node.plan_gate import PlanRejectedError, Proposal
+from planner_node.staleness import StalenessConfig
 from ros_bridge import diagnostics, qos
 from ros_bridge.joints import JointError, Trajectory, read_joint_state_payload, read_trajectory_payload, trajectory_message
+from ros_bridge.numbers import journal_message
 from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
 from ros_bridge.publisher_watch import PublisherWatch
@@ -66,12 +68,8 @@ class GuardrailNode(LifecycleNode):
         p = self.parameters
         arm = load_arm(p.robot)
         self._joints = arm.joints
-        limits = arm.limits.scaled(p.velocity_scale, p.acceleration_scale, p.jerk_scale, margin=p.position_margin)
-        around = SurroundingsConfig(p.collision_margin_m, p.tool_speed, BarrierConfig(gain=p.barrier_gain))
-        self._around = surroundings_of(arm, limits, read_scene(p.scene), read_workspace(p.workspace), around, _CYCLE_S)
-        self._gate = PlanGate(p.gate)
-        self._streams = Staleness(StalenessConfig(p.frame_hold_s, p.frame_stop_s))
-        self._guard = Guard(p.guard, Shield(ShieldConfig(limits, _CYCLE_S), self._around), self._gate, self._streams)
+        self._guard, self._gate, self._around = build_guard(p, arm)
+        self._streams = self._guard.streams
         self._grid = Grid(time.monotonic_ns(), now_ns(self))
         self._frame_to_command = diagnostics.Latencies()
         self._cycle_ms = diagnostics.Latencies()
@@ -88,6 +86,8 @@ class GuardrailNode(LifecycleNode):
         kind = JointTrajectory if p.output == "trajectory" else Float64MultiArray
         self._commands = self.create_lifecycle_publisher(kind, getattr(arm.topics, p.output), qos.COMMAND)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/guardrail/status", qos.STATUS)
+        self._journal = self.create_publisher(Int64MultiArray, "/guardrail/journal", qos.JOURNAL)
+        self._settings = self.create_publisher(String, "/guardrail/settings", qos.GOAL)
         self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status(), self._footing()])
         # Raw: what is no message to its last byte is refused here, where the middleware would make one of it.
         self.create_subscription(JointTrajectory, PLAN_TOPIC, self._on_plan, qos.PLAN, raw=True)
@@ -96,9 +96,9 @@ class GuardrailNode(LifecycleNode):
             PublisherWatch(self, JointTrajectory, PLAN_TOPIC, qos.plan_watch(p.planner_lease_s), self._on_planner) if p.planner_lease_s else None
         )
         if p.camera_info_topic:
-            self.create_subscription(CameraInfo, p.camera_info_topic, lambda msg: self._on_frame("the camera", msg), qos.CAMERA)
+            self.create_subscription(CameraInfo, p.camera_info_topic, lambda msg: self._on_frame(CAMERA, msg), qos.CAMERA)
         if p.latent_topic:
-            self.create_subscription(Image, p.latent_topic, lambda msg: self._on_frame("perception", msg), qos.LATENT)
+            self.create_subscription(Image, p.latent_topic, lambda msg: self._on_frame(PERCEPTION, msg), qos.LATENT)
         # These two wait for what the other callbacks do, which one group would keep from running meanwhile.
         waiting = ReentrantCallbackGroup()
         self.create_service(Trigger, "~/arm", self._on_arm, callback_group=waiting)
@@ -106,6 +106,7 @@ class GuardrailNode(LifecycleNode):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.1, self._watch, clock=self._steady)
+        self._settings.publish(String(data=json.dumps(asdict(p), sort_keys=True)))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the cycle in phase with the 10 ms grid of ROS time."""
@@ -163,6 +164,7 @@ class GuardrailNode(LifecycleNode):
         self.parameters = parameters
         self._gate.config, self._guard.config = parameters.gate, parameters.guard
         self._streams.config = StalenessConfig(parameters.frame_hold_s, parameters.frame_stop_s)
+        self._settings.publish(String(data=json.dumps(asdict(parameters), sort_keys=True)))
 
     def _on_frame(self, stream: str, msg: CameraInfo | Image) -> None:
         self._streams.heard(stream, stamp_ns(msg.header.stamp), time.monotonic())
@@ -301,6 +303,7 @@ class GuardrailNode(LifecycleNode):
         changed = obstacle != self._guard.obstacle
         self._guard.forbid(obstacle)
         self._status_publisher.publish(self._status())
+        self._journal.publish(journal_message(*self._guard.journal.drain()))
         if changed:
             # An ERROR must not wait for the next second.
             self._report.publish()
@@ -331,6 +334,7 @@ class GuardrailNode(LifecycleNode):
             "cycle_ms_p99": self._cycle_ms.p99,
         }
         if guard.set_point is not None:
+            guard.journal.note(Kind.LOOK, 0, Moment(0, 0.0))
             values["margin_m"], values["closest"] = self._around.lowest(guard.set_point)
         return diagnostics.status(self.get_name(), guard.state.value, values, level)
 

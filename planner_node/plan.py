@@ -113,8 +113,8 @@ class Plan:
 
     ``actions (H, A)``, ``latents (H, D)`` imagined after each, commanded ``points (H+1, 3)`` in m, ``cost`` and its ``terms`` by critic, the smallest
     ``margin`` in m and ``margins (H,)`` of every step by guardrail, ``candidates`` that were imagined, ``iterations`` of the search that were
-    finished, ``seconds`` it took, and what each critic said of all candidates. ``runners_up`` are the next best *feasible* ones, for a
-    validator that refuses this one; they carry no statistics.
+    finished, ``seconds`` it took, and what each critic said of all candidates; ``cut``: the deadline ended the search before it ended by itself.
+    ``runners_up`` are the next best *feasible* ones, for a validator that refuses this one; they carry no statistics.
     """
 
     actions: F32
@@ -131,6 +131,7 @@ class Plan:
     solver: str = ""
     runners_up: tuple[Plan, ...] = ()
     verdict: Verdict = PASSED
+    cut: bool = False
 
     @property
     def feasible(self) -> bool:
@@ -154,6 +155,7 @@ class Plan:
             "feasible": self.feasible,
             "candidates": self.candidates,
             "iterations": self.iterations,
+            "cut": self.cut,
             "solver": self.solver,
             "validation": self.verdict.outcome.value,
             "validation_reason": self.verdict.reason,
@@ -168,6 +170,7 @@ NO_PLAN: dict[str, float | int | str | bool] = {
     "feasible": True,
     "candidates": 0,
     "iterations": 0,
+    "cut": False,
     "solver": "",
     "validation": "",
     "validation_reason": "",

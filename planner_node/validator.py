@@ -49,7 +49,7 @@ def validated(plan: Plan, check: Callable[[Plan], T]) -> tuple[Plan, T | None]:
             continue
         again = number > 0 or plan.verdict.outcome is Outcome.RETRY
         verdict = Verdict(Outcome.RETRY if again else Outcome.SUCCESS, plan.verdict.looked_at + number, reason)
-        searched = replace(choice, seconds=plan.seconds, statistics=plan.statistics, runners_up=choices[number + 1 :])
+        searched = replace(choice, seconds=plan.seconds, cut=plan.cut, statistics=plan.statistics, runners_up=choices[number + 1 :])
         return replace(searched, verdict=verdict), made
     looked_at = plan.verdict.looked_at + max(0, len(choices) - 1)
     return replace(plan, verdict=Verdict(Outcome.REFUSE, looked_at, reason or "no candidate keeps every margin")), None

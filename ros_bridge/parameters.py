@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -113,6 +113,27 @@ def declare(node: Node, parameters: type[C], on_change: Callable[[C], None] | No
 
     node.add_on_set_parameters_callback(on_set)
     return current
+
+
+def parameters_of(parameters: type[C], values: Mapping[str, object]) -> C:
+    """The dataclass ``parameters`` with ``values`` for some of its fields, validated as a node validates them, without a node.
+
+    A whole number is taken for a float, as in a parameter file.
+
+    Raises:
+        ParameterError: a name that does not exist, a value of the wrong type or outside its range, or values that the dataclass refuses.
+    """
+    hints, fields = get_type_hints(parameters), {field.name: field for field in dataclasses.fields(parameters)}
+    given: dict[str, object] = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise ParameterError(f"unknown parameter '{name}'; there are {', '.join(fields)}")
+        kind = hints[name]
+        wanted = float(value) if kind is float and type(value) is int else value
+        if kind in (bool, int, float, str) and type(wanted) is not kind:
+            raise ParameterError(f"parameter '{name}' is {value!r}, must be of type {kind.__name__}")
+        given[name] = _checked(fields[name], kind, wanted)
+    return _build(parameters, given)
 
 
 def _descriptor(field: dataclasses.Field[Any], hint: object, read_only: bool) -> ParameterDescriptor:

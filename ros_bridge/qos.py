@@ -55,3 +55,6 @@ GOAL = _profile(depth=1, reliable=True, latched=True)
 
 STATUS = _profile(depth=10, reliable=True)
 """Status, ground truth, markers and everything else that people and recorders read."""
+
+JOURNAL = _profile(depth=300, reliable=True, latched=True)
+"""Journals: a recorder that comes late still gets the last half minute and more."""

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
 
@@ -21,11 +19,10 @@ from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
 from ros_bridge.qos import GOAL, JOINT_HISTORY, LATENT
 from ros_bridge.stamps import stamp_ns
+from world_model.perception import Perception, PictureError
 from world_model.protocol import F32
-from world_model.recent_joints import RecentJoints
 from world_model.runtime import OnnxModel
 
-_WARM_UP_FRAMES = 5
 # Slower than any camera that a plan could be made from.
 _SILENCE_S = 2.0
 
@@ -51,30 +48,23 @@ class PerceptionNode(Node):
         super().__init__("perception_node")
         parameters = declare(self, PerceptionParameters)
         self._model = OnnxModel(parameters.model, parameters.threads)
+        self._perception = Perception(self._model, parameters.joints_tolerance)
         self._encode_ms = Latencies()
         self._witness_ms = Latencies()
         self._goals = 0
         self._refused = 0
         self._refused_before = 0
         self._dropped = 0
-        self._without_joints = 0
         self._without_joints_before = 0
         self._newest: tuple[object, int] | None = None
         self._heard_s = time.monotonic()
-        # The first runs allocate; a goal must not wait for them.
-        for _ in range(_WARM_UP_FRAMES):
-            blank = np.zeros((1, *self._model.manifest.frame), np.uint8)
-            self._model.encode(blank)
-            self._model.witness(blank)
         self._latent = self.create_publisher(Image, "/perception/latent", LATENT)
-        self._witness = self.create_publisher(Image, "/perception/witness", LATENT) if self._model.manifest.witness else None
+        self._witness = self.create_publisher(Image, "/perception/witness", LATENT) if self._perception.has_witness else None
         self._goal_latent = self.create_publisher(Image, "/goal/latent", GOAL)
         self._report = DiagnosticsReport(self, self._describe)
         # Depth 1: while a frame is being encoded the middleware keeps the newest one only.
         self._frames = self.create_subscription(Image, "/camera/image_raw", self._on_frame, LATENT)
-        self._joints: RecentJoints | None = None
-        if self._model.manifest.proprioception:
-            self._joints = RecentJoints(self._model.manifest.proprioception, parameters.joints_tolerance)
+        if self._perception.asks_for_joints:
             self._joint_states = self.create_subscription(JointState, "/joint_states", self._on_joint_state, JOINT_HISTORY)
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
 
@@ -87,14 +77,14 @@ class PerceptionNode(Node):
             self._latent.publish(self._encode(msg, joints))
             if self._witness is not None:
                 self._witness.publish(self._testify(msg, joints))
-        except ImageError as error:
+        except (ImageError, PictureError) as error:
             self._refused += 1
             self.get_logger().error(f"refused a camera frame: {error}", throttle_duration_sec=1.0)
 
     def _on_goal(self, msg: Image) -> None:
         try:
             latent = self._encode(msg, None)
-        except ImageError as error:
+        except (ImageError, PictureError) as error:
             self._refused += 1
             self.get_logger().error(f"refused a goal picture, the arm keeps holding: {error}", throttle_duration_sec=1.0)
             return
@@ -102,36 +92,33 @@ class PerceptionNode(Node):
         self._goal_latent.publish(latent)
 
     def _on_joint_state(self, msg: JointState) -> None:
-        assert self._joints is not None
         try:
             reading = read_joint_state(msg, self._model.manifest.joints)
         except JointError as error:
             self.get_logger().error(f"refused a joint state: {error}", throttle_duration_sec=1.0)
             return
-        self._joints.add(reading.stamp_ns, reading.position)
+        self._perception.hear(reading.position, reading.stamp_ns)
 
     def _joints_at(self, frame: Image) -> F32 | None:
         """Joint positions ``(1, J)`` when ``frame`` was taken, NaN where nobody said, None for a model that does not ask."""
-        if self._joints is None:
-            return None
-        # What came while the last picture was encoded still waits, and the executor hands over one message between two pictures.
-        waiting = self._joint_states.handle
-        with waiting:
-            while (taken := waiting.take_message(JointState, False)) is not None:
-                self._on_joint_state(taken[0])
-        position = self._joints.at(stamp_ns(frame.header.stamp))
-        self._without_joints += bool(np.isnan(position).any())
-        return position[None]
+        if self._perception.asks_for_joints:
+            # What came while the last picture was encoded still waits, and the executor hands over one message between two pictures.
+            waiting = self._joint_states.handle
+            with waiting:
+                while (taken := waiting.take_message(JointState, False)) is not None:
+                    self._on_joint_state(taken[0])
+        return self._perception.joints_at(stamp_ns(frame.header.stamp))
 
     def _encode(self, msg: Image, joints: F32 | None) -> Image:
         """The latent message of a picture, with the picture's own header; ``joints (1, J)`` rad.
 
         Raises:
-            ImageError: the picture is malformed or not of the model's size, or the model makes nothing finite of it.
+            ImageError: the message is malformed.
+            PictureError: the picture is not of the model's size, or the model makes nothing finite of it.
         """
-        pixels = self._pixels(msg)
+        pixels = image_to_array(msg)
         started = time.perf_counter()
-        latent = self._model.encode(pixels[None], joints)[0]
+        latent = self._perception.encode(pixels, joints)
         self._encode_ms.add((time.perf_counter() - started) * 1e3)
         return latent_to_image(latent, msg.header)
 
@@ -139,19 +126,13 @@ class PerceptionNode(Node):
         """What the witness makes of a picture that the encoder took, for surprise.
 
         Raises:
-            ImageError: it makes nothing finite of it.
+            PictureError: it makes nothing finite of it.
         """
+        pixels = image_to_array(msg)
         started = time.perf_counter()
-        latent = self._model.witness(self._pixels(msg)[None], joints)[0]
+        latent = self._perception.testify(pixels, joints)
         self._witness_ms.add((time.perf_counter() - started) * 1e3)
         return latent_to_image(latent, msg.header)
-
-    def _pixels(self, msg: Image) -> NDArray[np.uint8]:
-        pixels = image_to_array(msg)
-        if pixels.shape != self._model.manifest.frame:
-            height, width, _ = self._model.manifest.frame
-            raise ImageError(f"picture is {msg.width} x {msg.height} pixels, the model takes {width} x {height}")
-        return pixels
 
     def _count_drops(self, info: Mapping[str, Any]) -> None:
         """Count the frames that a camera published and nobody encoded, by the gaps in its sequence numbers."""
@@ -174,10 +155,10 @@ class PerceptionNode(Node):
         }
         if self._witness is not None:
             values |= {"witness_ms_p50": self._witness_ms.p50, "witness_ms_p99": self._witness_ms.p99}
-        if self._joints is not None:
-            values["frames_without_joints"] = self._without_joints
-        without_joints = self._without_joints - self._without_joints_before
-        self._without_joints_before = self._without_joints
+        if self._perception.asks_for_joints:
+            values["frames_without_joints"] = self._perception.without_joints
+        without_joints = self._perception.without_joints - self._without_joints_before
+        self._without_joints_before = self._perception.without_joints
         silence_s = time.monotonic() - self._heard_s
         if silence_s > _SILENCE_S:
             message = f"no picture on {self._frames.topic_name} for {silence_s:.0f} s: nothing is planned, the arm holds"

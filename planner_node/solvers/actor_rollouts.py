@@ -92,7 +92,7 @@ class ActorRollouts:
             actions.append(action)
             latents.append(imagined)
             points.append(meaning.advance(points[-1], action))
-            if deadline.passed():
+            if deadline.passed(search.iterations + len(actions)):
                 break
         if blocked:
             search.doubt_actor()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from planner_node.plan import Plan, Problem
@@ -13,24 +14,30 @@ from planner_node.solvers.search import Imagination, Search
 
 @dataclass(frozen=True)
 class Deadline:
-    """Seconds that a search may take, from the moment the deadline is made, on a monotonic clock."""
+    """Seconds that a search may take, from the moment the deadline is made, on a monotonic clock; or, without a clock, so many ``iterations``."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
     started: float = field(default=0.0)
+    iterations: int | None = None
 
     @staticmethod
     def after(seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
         """A deadline that starts now."""
         return Deadline(seconds, clock, clock())
 
+    @staticmethod
+    def counted(iterations: int | None) -> Deadline:
+        """So many iterations, or all that the strategy has: what is found then does not depend on the machine."""
+        return Deadline(math.inf, lambda: 0.0, 0.0, iterations)
+
     def elapsed(self) -> float:
         """Seconds since it was made."""
         return self.clock() - self.started
 
-    def passed(self) -> bool:
-        """Whether the time is up."""
-        return self.elapsed() >= self.seconds
+    def passed(self, done: int = 0) -> bool:
+        """Whether the time is up, or the iterations that were ``done`` are all that there may be."""
+        return self.elapsed() >= self.seconds if self.iterations is None else done >= self.iterations
 
 
 class Solver(Protocol):
@@ -66,10 +73,14 @@ class AnytimeSolver:
     def plan(self, problem: Problem, deadline: Deadline) -> Plan:
         """See ``Solver``."""
         search = Search(problem, self.imagination)
-        before = 0.0
+        before, cut = 0.0, False
         for _ in self.strategy.iterate(search, deadline):
-            now = deadline.elapsed()
-            if now + (now - before) > deadline.seconds:
+            if deadline.iterations is not None:
+                cut = deadline.passed(search.iterations)
+            else:
+                now = deadline.elapsed()
+                cut = now + (now - before) > deadline.seconds
+                before = now
+            if cut:
                 break
-            before = now
-        return search.plan(self.name, deadline.elapsed())
+        return replace(search.plan(self.name, deadline.elapsed()), cut=cut)

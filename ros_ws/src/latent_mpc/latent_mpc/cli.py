@@ -23,6 +23,7 @@ from latent_mpc.commands_head import head
 from latent_mpc.commands_hostile import hostile
 from latent_mpc.commands_objectives import compare_objectives, pretrain
 from latent_mpc.commands_parameters import parameters
+from latent_mpc.commands_replay import bag as bag_commands
 from latent_mpc.commands_robustness import robustness
 from latent_mpc.commands_solvers import compare_solvers
 from latent_mpc.commands_surprise import surprise
@@ -47,6 +48,7 @@ app.command()(surprise)
 app.command()(faults)
 app.add_typer(head)
 app.add_typer(dataset)
+app.add_typer(bag_commands)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
 app.command()(compare_solvers)

@@ -1,0 +1,232 @@
+"""What an offline replay needs of a bag but its pictures, which perception reads by itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latent_mpc.bag import BagError, read_messages, read_topics, stamp_ns, status_values
+from planner_node.journal import Entry, JournalError, Moment, checksum, read_rows
+from ros_bridge.images import image_to_latent
+from ros_bridge.joints import Trajectory, read_joint_state, read_trajectory
+
+PLAN, PLANNER_STATUS, GUARDRAIL_STATUS = "/planner/plan", "/planner/status", "/guardrail/status"
+_PLANNER_JOURNAL, _GUARDRAIL_JOURNAL = "/planner/journal", "/guardrail/journal"
+_PLANNER_SETTINGS, _GUARDRAIL_SETTINGS = "/planner/settings", "/guardrail/settings"
+_LATENT, _GOAL_LATENT, _WITNESS, _ZONES, _SURPRISE = (
+    "/perception/latent",
+    "/goal/latent",
+    "/perception/witness",
+    "/planner/zones",
+    "/planner/surprise",
+)
+
+_SOON_NS, _SAME_CLOCK_NS = 20_000_000, 1_000_000_000
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ReplayTopics:
+    """Where a bag holds what is needed; ``command`` empty is the topic of the arm's trajectory controller."""
+
+    camera: str = "/camera/image_raw"
+    goal: str = "/goal/image"
+    joint_states: str = "/joint_states"
+    camera_info: str = "/camera/camera_info"
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A value, the stamp that it carries, and when the recorder received it, both ns."""
+
+    time_ns: int
+    stamp_ns: int
+    value: Any
+
+
+@dataclass
+class Recorded:
+    """A bag without its pictures. Lists are in the order of reception.
+
+    ``joints`` hold ``JointReading``, ``plans`` and ``commands`` ``Trajectory``, ``latents``, ``witnesses`` and ``goal_latents`` ``(D,) float32``,
+    ``zones`` text, ``infos`` None, ``planner`` and ``guardrail`` the values of a status with its message as ``state``. A journal is empty where there
+    is none. ``settings`` by node and checksum. ``refused`` counts messages that could not be used, by topic.
+    """
+
+    start_ns: int = 0
+    end_ns: int = 0
+    joints: list[Timed] = field(default_factory=list)
+    infos: list[Timed] = field(default_factory=list)
+    latents: list[Timed] = field(default_factory=list)
+    witnesses: list[Timed] = field(default_factory=list)
+    goal_latents: list[Timed] = field(default_factory=list)
+    zones: list[Timed] = field(default_factory=list)
+    plans: list[Timed] = field(default_factory=list)
+    commands: list[Timed] = field(default_factory=list)
+    surprise: list[Timed] = field(default_factory=list)
+    planner: list[Timed] = field(default_factory=list)
+    guardrail: list[Timed] = field(default_factory=list)
+    planner_journal: list[Entry] = field(default_factory=list)
+    guardrail_journal: list[Entry] = field(default_factory=list)
+    planner_settings: dict[int, dict[str, Any]] = field(default_factory=dict)
+    guardrail_settings: dict[int, dict[str, Any]] = field(default_factory=dict)
+    lost_rows: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    first_refusal: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """From the first message to the last, s."""
+        return (self.end_ns - self.start_ns) * 1e-9
+
+    def refuse(self, topic: str, error: Exception) -> None:
+        """Count a message that cannot be used."""
+        self.refused[topic] += 1
+        self.first_refusal.setdefault(topic, " ".join(str(error).split()))
+
+
+class _Journals:
+    """Rows of two journals, put together by their numbers."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._next: dict[str, int] = {}
+
+    def take(self, topic: str, message: Any) -> list[Entry]:
+        columns = int(message.layout.dim[1].size) if len(message.layout.dim) == 2 else 0
+        data = np.asarray(message.data, dtype=np.int64)
+        if columns < 1 or data.size % columns:
+            raise JournalError(f"{data.size} numbers in rows of {columns}")
+        rows, first = data.reshape(-1, columns), int(message.layout.data_offset)
+        # What was journaled before the recorder came is no loss; a restarted node begins to count anew.
+        self.lost += max(0, first - self._next.get(topic, first))
+        self._next[topic] = first + len(rows)
+        return read_rows(rows)
+
+
+def read_recorded(
+    bag: Path,
+    topics: ReplayTopics,
+    joints: Sequence[str],
+) -> Recorded:
+    """Read ``bag`` but for its pictures; ``joints`` are the names that count.
+
+    Raises:
+        BagError: it cannot be read, or lacks what nothing can be replayed without; the message says what.
+    """
+    found = read_topics(bag)
+    needed = {
+        topics.camera: "camera picture (--camera-topic)",
+        topics.joint_states: "joint state (--joint-topic)",
+        topics.goal: "goal picture (--goal-topic)",
+    }
+    for topic, what in needed.items():
+        if topic not in found:
+            raise BagError(
+                f"{bag} has no topic {topic}: without a {what} nothing can be replayed; it has {', '.join(sorted(found)) or 'no topic at all'}"
+            )
+    recorded, journals = Recorded(), _Journals()
+
+    def journal(into: list[Entry], topic: str) -> Callable[[Timed], None]:
+        return lambda entry: into.extend(journals.take(topic, entry.value))
+
+    def kept(into: list[Timed], made: Callable[[Any], Any]) -> Callable[[Timed], None]:
+        return lambda entry: into.append(Timed(entry.time_ns, entry.stamp_ns, made(entry.value)))
+
+    def joint_state(entry: Timed) -> None:
+        reading = read_joint_state(entry.value, joints)
+        recorded.joints.append(Timed(entry.time_ns, reading.stamp_ns, reading))
+
+    def latent(message: Any) -> F32:
+        # Latents of another model are of another size; they are compared with nothing.
+        return image_to_latent(message)
+
+    def trajectory(message: Any) -> Trajectory:
+        return read_trajectory(message, joints)
+
+    def settings(into: dict[int, dict[str, Any]]) -> Callable[[Timed], None]:
+        return lambda entry: into.update({checksum(entry.value.data): json.loads(entry.value.data)})
+
+    takers: dict[str, Callable[[Timed], None]] = {
+        topics.joint_states: joint_state,
+        topics.camera_info: kept(recorded.infos, lambda message: None),
+        topics.command: kept(recorded.commands, trajectory),
+        PLAN: kept(recorded.plans, trajectory),
+        _LATENT: kept(recorded.latents, latent),
+        _WITNESS: kept(recorded.witnesses, latent),
+        _GOAL_LATENT: kept(recorded.goal_latents, latent),
+        _ZONES: kept(recorded.zones, lambda message: str(message.data)),
+        _SURPRISE: kept(recorded.surprise, lambda message: np.array(message.data, dtype=np.float64)),
+        PLANNER_STATUS: kept(recorded.planner, lambda message: {**status_values(message), "state": str(message.message)}),
+        GUARDRAIL_STATUS: kept(recorded.guardrail, lambda message: {**status_values(message), "state": str(message.message)}),
+        _PLANNER_JOURNAL: journal(recorded.planner_journal, _PLANNER_JOURNAL),
+        _GUARDRAIL_JOURNAL: journal(recorded.guardrail_journal, _GUARDRAIL_JOURNAL),
+        _PLANNER_SETTINGS: settings(recorded.planner_settings),
+        _GUARDRAIL_SETTINGS: settings(recorded.guardrail_settings),
+    }
+    counted: Counter[str] = Counter()
+    for message in read_messages(bag, takers, pass_over_malformed=True):
+        recorded.start_ns = message.time_ns if not counted else recorded.start_ns
+        recorded.end_ns = max(recorded.end_ns, message.time_ns)
+        counted[message.topic] += 1
+        header = getattr(message.message, "header", None)
+        try:
+            takers[message.topic](Timed(message.time_ns, stamp_ns(header.stamp) if header is not None else message.time_ns, message.message))
+        except (ValueError, IndexError, TypeError) as error:
+            recorded.refuse(message.topic, error)
+    if not recorded.joints:
+        reason = recorded.first_refusal.get(topics.joint_states, "it is empty")
+        raise BagError(f"{bag}: no usable joint state on {topics.joint_states}: {reason}")
+    recorded.lost_rows = journals.lost
+    return recorded
+
+
+def by_stamp(entries: Sequence[Timed]) -> dict[int, list[Timed]]:
+    """Entries by the stamp that they carry, in order."""
+    found: dict[int, list[Timed]] = defaultdict(list)
+    for entry in entries:
+        found[entry.stamp_ns].append(entry)
+    return found
+
+
+def heard_ns(entry: Timed) -> int:
+    """When a node that was not busy heard a message: soon after its stamp where that is the recorder's time, else when the recorder did."""
+    late = entry.time_ns - entry.stamp_ns
+    return entry.stamp_ns + min(late, _SOON_NS) if 0 <= late < _SAME_CLOCK_NS else entry.time_ns
+
+
+def moment_of(time_ns: int, start_ns: int) -> Moment:
+    """The recorder's time as both clocks of a node, the steady one counted from the beginning of the bag."""
+    return Moment(time_ns, (time_ns - start_ns) * 1e-9)
+
+
+def first_settings(bag: Path) -> tuple[dict[str, Any], dict[str, Any], int, str]:
+    """The parameters of planner and guardrail that the bag holds first, and the ``steps`` and ``mode`` of a status; empty or 0 where it holds none.
+
+    Raises:
+        BagError: the bag cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {_PLANNER_SETTINGS: {}, _GUARDRAIL_SETTINGS: {}}
+    steps, mode = 0, ""
+    for entry in read_messages(bag, (*found, PLANNER_STATUS), pass_over_malformed=True):
+        if entry.topic != PLANNER_STATUS:
+            try:
+                content = json.loads(entry.message.data)
+            except ValueError:
+                continue
+            found[entry.topic] = found[entry.topic] or (content if isinstance(content, dict) else {})
+        elif not steps:
+            values = status_values(entry.message)
+            steps, mode = int(values.get("steps", 0)), values.get("mode", "")
+        if steps and all(found.values()):
+            break
+    return found[_PLANNER_SETTINGS], found[_GUARDRAIL_SETTINGS], steps, mode
