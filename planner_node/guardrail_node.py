@@ -49,6 +49,7 @@ from ros_bridge.stamps import now_ns, stamp_ns
 from ros_bridge.transport import without_shared_memory
 
 TRAJECTORY_TOPIC = "/joint_trajectory_controller/joint_trajectory"
+SHADOW_TOPIC = "/guardrail/shadow"
 VELOCITY_TOPIC = "/forward_velocity_controller/commands"
 PLAN_TOPIC = "/planner/plan"
 _S = 1e-9
@@ -57,6 +58,8 @@ _STOP_LATE_S = 2.0
 _LAST_HEARD_S = 0.3
 # A message lay in the middleware for as long at most before it was taken; the wall clock that says so may be set.
 _LONGEST_WAIT_NS = 20_000_000
+# A hold of one point is over 10 ms after its stamp: a controller that reads it later refuses it as one that ends in the past, and says so each time.
+_LEAST_POINTS = 20
 
 
 class GuardrailNode(LifecycleNode):
@@ -84,7 +87,7 @@ class GuardrailNode(LifecycleNode):
         self._ending = False
 
         kind = JointTrajectory if p.output == "trajectory" else Float64MultiArray
-        self._commands = self.create_lifecycle_publisher(kind, getattr(arm.topics, p.output), qos.COMMAND)
+        self._commands = self.create_lifecycle_publisher(kind, SHADOW_TOPIC if p.shadow else getattr(arm.topics, p.output), qos.COMMAND)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/guardrail/status", qos.STATUS)
         self._journal = self.create_publisher(Int64MultiArray, "/guardrail/journal", qos.JOURNAL)
         self._settings = self.create_publisher(String, "/guardrail/settings", qos.GOAL)
@@ -245,8 +248,9 @@ class GuardrailNode(LifecycleNode):
         if self.parameters.output == "velocity":
             # The mean over the cycle: a controller that integrates it arrives where the set point is.
             return Float64MultiArray(data=((braking.positions[0] - command.start.position) / _CYCLE_S).tolist())
-        times: NDArray[np.float64] = _CYCLE_S * np.arange(1, len(braking.positions) + 1, dtype=np.float64)
-        trajectory = Trajectory(stamp_of_slot(command.slot), times, braking.positions, braking.velocities, braking.accelerations)
+        rows = np.minimum(np.arange(max(len(braking.positions), _LEAST_POINTS)), len(braking.positions) - 1)
+        times: NDArray[np.float64] = _CYCLE_S * np.arange(1, len(rows) + 1, dtype=np.float64)
+        trajectory = Trajectory(stamp_of_slot(command.slot), times, braking.positions[rows], braking.velocities[rows], braking.accelerations[rows])
         return trajectory_message(trajectory, self._joints)
 
     async def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -300,6 +304,9 @@ class GuardrailNode(LifecycleNode):
         topic = self._commands.topic_name
         others = self.count_publishers(topic) - 1
         obstacle = f"{others} other publisher(s) on {topic}" if others > 0 else ""
+        if self.parameters.shadow and self.parameters.auto_arm and self._guard.state is State.STOPPED:
+            # A replayed arm is put elsewhere between two episodes. The stop is counted; nothing moves that it would have to hold.
+            self._guard.reset()
         changed = obstacle != self._guard.obstacle
         self._guard.forbid(obstacle)
         self._status_publisher.publish(self._status())
@@ -325,6 +332,7 @@ class GuardrailNode(LifecycleNode):
             "stops": counts.stops,
             "rejected_plans": self._gate.rejected,
             "reason": guard.obstacle or guard.reason or guard.planner_gone,
+            "shadow": self.parameters.shadow,
             "frame_to_command_ms_p50": self._frame_to_command.p50,
             "frame_to_command_ms_p99": self._frame_to_command.p99,
             "brakings": counts.brakings,

@@ -22,6 +22,7 @@ class GuardrailParameters:
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)
     output: str = parameter("trajectory", "which controller is commanded", choices=OUTPUTS, fixed=True)
+    shadow: bool = parameter(False, "command on /guardrail/shadow only; with auto_arm stops do not latch", fixed=True)
     autostart: bool = parameter(True, "configure and activate without being asked", fixed=True)
     auto_arm: bool = parameter(False, "arm without being asked, as soon as joint states arrive and the arm stands", fixed=True)
     position_margin: float = parameter(0.02, "rad kept from both ends of every joint", at_least=0.0, at_most=1.0, fixed=True)
@@ -65,7 +66,8 @@ class GuardrailParameters:
         """What the guard puts up with."""
         return GuardConfig(
             joint_timeout_s=self.joint_timeout_s,
-            tracking_tolerance_rad=self.tracking_tolerance_rad,
+            # In shadow the arm moves for others, or not at all.
+            tracking_tolerance_rad=float("inf") if self.shadow else self.tracking_tolerance_rad,
             tracking_cycles=self.tracking_cycles,
             auto_arm=self.auto_arm,
             unheard=Unheard(self.output),

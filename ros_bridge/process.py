@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +13,10 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
+PARENT_VARIABLE = "LATENT_MPC_PARENT"
+"""Environment variable with the process id of a launch file that its nodes are not to outlive."""
+
+_PR_SET_PDEATHSIG = 1
 OK_STATUS = 0
 BAD_INPUT_STATUS = 2
 
@@ -30,6 +36,7 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None = None) -> i
     # rclpy's own handlers shut the context down, which ends the spin. Ours only keep Python from raising KeyboardInterrupt in the middle of that.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    _end_with(os.environ.get(PARENT_VARIABLE, ""))
     try:
         rclpy.init(args=list(sys.argv if args is None else args))
     except Exception as error:
@@ -57,6 +64,9 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None = None) -> i
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        # A second Ctrl-C, such as ros2 launch sends after the terminal's own, is not to kill an interpreter that is ending anyway.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return OK_STATUS
 
 
@@ -69,6 +79,12 @@ def autostart(node: LifecycleNode) -> None:
     for transition in (node.trigger_configure, node.trigger_activate):
         if transition() != TransitionCallbackReturn.SUCCESS:
             raise StartError(f"{node.get_name()}: {transition.__name__.removeprefix('trigger_')} failed")
+
+
+def _end_with(parent: str) -> None:
+    """Have the kernel send SIGTERM when the process that started this one is gone, if that is ``parent``: nothing runs on without its launch file."""
+    if parent and sys.platform == "linux" and os.getppid() == int(parent):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _bad_input(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import setuptools
 from catkin_pkg.package import parse_package
+from latent_mpc.bringup import MODULES
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -55,22 +57,52 @@ def test_package_xml_is_valid_and_says_what_pyproject_says():
     assert package.get_build_type() == "ament_python"
 
 
-def test_package_xml_names_every_ros_package_that_the_code_imports():
-    named = {dependency.name for dependency in parse_package(str(COLCON_PACKAGE / "package.xml")).exec_depends}
-    imported = set()
-    for folder in {name.split(".")[0] for name in PYPROJECT["tool"]["setuptools"]["packages"]}:
-        for file in (COLCON_PACKAGE / folder if folder == "latent_mpc" else REPOSITORY / folder).rglob("*.py"):
-            imported |= set(
-                re.findall(
-                    r"^\s*(?:from|import) (rclpy|launch|launch_ros|\w+_msgs|\w+_srvs|builtin_interfaces|rcl_interfaces)\b", file.read_text(), re.M
-                )
+OURS = {name.split(".")[0] for name in PYPROJECT["tool"]["setuptools"]["packages"]}
+# What a module is called where it is installed from: by pip, or by rosdep.
+DISTRIBUTIONS = {"cv2": "opencv-python", "yaml": "pyyaml", "pinocchio": "pin", "pybullet_data": "pybullet", "pybullet_utils": "pybullet"}
+ROSDEP = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "python3-yaml", "rich": "python3-rich", "typer": "python3-typer"}
+
+
+def imported(folder):
+    """Top-level modules that the files below ``folder`` import from elsewhere."""
+    found = set()
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
             )
-    assert imported <= named
+            found |= {module.split(".")[0] for module in modules}
+    return found - OURS - set(sys.stdlib_module_names)
+
+
+def test_every_package_xml_is_valid():
+    files = [file for file in REPOSITORY.rglob("package.xml") if not {".venv", "install", "build"} & set(file.parts)]
+    assert files
+    for file in files:
+        parse_package(str(file)).validate()
+
+
+def test_package_xml_names_what_is_imported_and_requirements_the_rest():
+    """Every import of the code and of the launch files: a ROS package in package.xml, or a pinned distribution; nothing is named for nothing."""
+    named = {dependency.name for dependency in parse_package(str(COLCON_PACKAGE / "package.xml")).exec_depends}
+    pinned = {canonicalize_name(requirement.name) for path in REQUIREMENTS for requirement in requirements(path)}
+    folders = [COLCON_PACKAGE / folder if folder == "latent_mpc" else REPOSITORY / folder for folder in OURS]
+    modules = set().union(*map(imported, [*folders, REPOSITORY / "launch"]))
+    ros = {
+        module
+        for module in modules
+        if module in ("rclpy", "launch", "launch_ros", "builtin_interfaces") or module.endswith(("_msgs", "_srvs", "_interfaces"))
+    }
+    assert ros <= named
+    distributions = {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in modules - ros}
+    assert {name for name in distributions if name not in pinned and f"{name}-gpu" not in pinned} == set()
+    # ros2launch is what `ros2 launch` is made of.
+    assert named - ros - {"ros2launch"} == {ROSDEP[module] for module in modules & ROSDEP.keys()}
 
 
 def test_every_executable_has_a_module_with_a_main(colcon_setup):
     scripts = colcon_setup["entry_points"]["console_scripts"]
-    assert {script.split(" = ")[0] for script in scripts} == {"sim_node", "perception_node", "planner_node", "guardrail_node", "recorder_node"}
+    assert {script.split(" = ")[0] for script in scripts} == {*MODULES, "robot_double"}
     for script in scripts:
         module, function = script.split(" = ")[1].split(":")
         spec = importlib.util.find_spec(module)
@@ -93,7 +125,12 @@ def test_both_installations_hold_every_package(colcon_setup):
 def test_colcon_installs_marker_launch_files_and_configuration(colcon_setup):
     data = dict(colcon_setup["data_files"])
     assert data["share/ament_index/resource_index/packages"] == ["resource/latent_mpc"]
-    for folder, pattern in (("launch", "launch/*.launch.py"), ("config", "launch/config/*.yaml")):
+    for folder, pattern in (
+        ("launch", "launch/*.launch.py"),
+        ("config", "launch/config/*.yaml"),
+        ("config/robots", "launch/config/robots/*.yaml"),
+        ("security", "launch/security/*.xml"),
+    ):
         installed = {Path(file).name for file in data[f"share/latent_mpc/{folder}"]}
         assert installed == {path.name for path in REPOSITORY.glob(pattern)}
 

@@ -35,12 +35,14 @@ NODES = {
     "planner_node": "planner_node.planner_node",
     "guardrail_node": "planner_node.guardrail_node",
     "recorder_node": "latent_mpc.recorder_node",
+    "framing_node": "latent_mpc.framing_node",
+    "robot_double": "latent_mpc.commissioning.double_node",
 }
 
 setup(
     name="latent_mpc",
     version="0.1.0",
-    packages=["latent_mpc", "latent_mpc.bag_data", "latent_mpc.lerobot", *PACKAGES],
+    packages=["latent_mpc", "latent_mpc.bag_data", "latent_mpc.commissioning", "latent_mpc.lerobot", *PACKAGES],
     package_dir=PACKAGES,
     package_data={"arm_model": ["robots/*"], "ros_bridge": ["*.xml"], "world_model": ["configs/*"]},
     data_files=[
@@ -48,6 +50,8 @@ setup(
         ("share/latent_mpc", ["package.xml"]),
         ("share/latent_mpc/launch", glob(f"{ROOT}/launch/*.launch.py")),
         ("share/latent_mpc/config", glob(f"{ROOT}/launch/config/*.yaml")),
+        ("share/latent_mpc/config/robots", glob(f"{ROOT}/launch/config/robots/*.yaml")),
+        ("share/latent_mpc/security", glob(f"{ROOT}/launch/security/*.xml")),
         ("share/latent_mpc/benchmarks/faults", glob(f"{ROOT}/benchmarks/faults/*.yaml")),
     ],
     zip_safe=False,

@@ -14,6 +14,7 @@ MODULES = {
     "planner_node": "planner_node.planner_node",
     "guardrail_node": "planner_node.guardrail_node",
     "recorder_node": "latent_mpc.recorder_node",
+    "framing_node": "latent_mpc.framing_node",
 }
 # A bag that is written late is as good; a command is not.
 _NICENESS = {"recorder_node": 5}

@@ -14,6 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from latent_mpc.commands_arm import check_arm
+from latent_mpc.commands_check import check
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_dataset import dataset
 from latent_mpc.commands_exploration import compare_exploration
@@ -43,6 +44,7 @@ app = typer.Typer(
 
 app.command()(robustness)
 app.command("check-arm")(check_arm)
+app.command()(check)
 app.command()(pretrain)
 app.command()(surprise)
 app.command()(faults)

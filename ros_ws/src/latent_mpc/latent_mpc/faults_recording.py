@@ -145,6 +145,10 @@ def _status(time_ns: int, message: Any) -> Status:
 def _sent(entry: BagMessage) -> Sent:
     points = entry.message.points
     positions = np.array([point.positions for point in points], dtype=np.float64)
+    # A hold is repeated to the end of the message, so that no controller finds it over: it is one sample.
+    if len(points) > 1:
+        moving = np.flatnonzero((positions[:-1] != positions[-1]).any(axis=1))
+        positions = positions[: moving[-1] + 2 if moving.size else 1]
     blocks = [np.asarray(row, dtype=np.float64) for point in points for row in (point.positions, point.velocities, point.accelerations)]
     return Sent(
         received_ns=entry.time_ns,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
+from latent_mpc.framing_node import FramingParameters
 from latent_mpc.markdown_table import markdown_table
 from latent_mpc.recorder_node import RecorderParameters
 from planner_node.guardrail_parameters import GuardrailParameters
@@ -34,6 +35,7 @@ class Declared:
 
 
 DECLARED = (
+    Declared("framing_node", "ros_ws/src/latent_mpc/latent_mpc/framing_node.py", FramingParameters, dynamic=False),
     Declared("guardrail_node", "planner_node/guardrail_parameters.py", GuardrailParameters, dynamic=True),
     Declared("perception_node", "world_model/perception_node.py", PerceptionParameters, dynamic=False),
     Declared("planner_node", "planner_node/planner_node.py", PlannerParameters, dynamic=True),

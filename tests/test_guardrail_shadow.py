@@ -1,0 +1,47 @@
+"""The guardrail in shadow: it guards as ever, and nothing can reach the arm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import wait_until
+
+pytest.importorskip("rclpy")
+
+from rclpy.qos import QoSProfile
+from test_guardrail_node import ARM, MODULE, PATIENT, arm  # noqa: F401  (a fixture)
+from trajectory_msgs.msg import JointTrajectory
+
+from planner_node.guardrail_node import TRAJECTORY_TOPIC
+
+SHADOW = (*PATIENT, "-p", "shadow:=true", "-p", "plan_timeout_s:=10.0")
+
+
+def test_the_arm_stands_while_the_shadow_follows_plans_and_stops(arm, start_node):  # noqa: F811
+    shadow = []
+    arm.node.create_subscription(JointTrajectory, "/guardrail/shadow", shadow.append, QoSProfile(depth=1000))
+    node = start_node(MODULE, *SHADOW)
+    arm.wait_for("DISARMED")
+    assert arm.call("arm").success
+    stood = arm.position.copy()
+    arm.plan(0.5, seconds=8.0)
+    # Farther from the arm than any tracking tolerance would let it.
+    wait_until(lambda: bool(shadow) and np.abs(np.array(shadow[-1].points[0].positions) - stood).max() > 0.3, what="a shadow that moves")
+    assert arm.state == "TRACKING" and np.array_equal(arm.position, stood)
+    assert not arm.commands and arm.node.count_publishers(TRAJECTORY_TOPIC) == 0
+    assert arm.call("stop").success
+    arm.wait_for("STOPPED")
+    assert arm.call("reset").success
+    assert node.stop() == 0, node.output
+
+
+def test_a_replayed_arm_that_is_put_elsewhere_is_a_stop_that_is_counted_and_not_the_end(arm, start_node):  # noqa: F811
+    node = start_node(MODULE, *SHADOW, "-p", "auto_arm:=true")
+    arm.wait_for("HOLDING")
+    arm.position = ARM.home - 0.5
+    wait_until(lambda: int(arm.values["stops"]) == 1, what="a stop")
+    arm.wait_for("HOLDING")
+    arm.plan(0.3, seconds=8.0)
+    arm.wait_for("TRACKING")
+    assert not arm.commands
+    assert node.stop() == 0, node.output
