@@ -9,25 +9,22 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from ros_bridge.encodings import ImageError, colour_pixels, image_rows
+
+__all__ = ["LATENT_PREFIX", "ImageError", "array_to_image", "image_to_array", "image_to_latent", "latent_to_image"]
+
 LATENT_PREFIX = "32FC"
 
 
-class ImageError(ValueError):
-    """An image message that cannot be what it says it is, with the reason in one line."""
-
-
 def image_to_array(msg: Image) -> NDArray[np.uint8]:
-    """The pixels ``(H, W, 3) uint8`` of an ``rgb8`` message.
+    """The pixels ``(H, W, 3) uint8``, red first, of a picture in any colour encoding (``ros_bridge.encodings.COLOUR_ENCODINGS``).
 
-    The array is a read-only view of the message when its rows are not padded; copy it before changing it.
+    The array is a read-only view of the message when that is rgb8 and its rows are not padded; copy it before changing it.
 
     Raises:
-        ImageError: the encoding is not rgb8, the message is empty or big-endian, or width, height, step and the size of the data disagree.
+        ImageError: another encoding, an empty or big-endian message, or width, height, step and the size of the data disagree.
     """
-    if msg.encoding != "rgb8":
-        raise ImageError(f"image encoding is '{msg.encoding}', expected 'rgb8'")
-    rows = _rows(msg, bytes_per_pixel=3)
-    return rows.reshape(msg.height, msg.width, 3)
+    return colour_pixels(msg)
 
 
 def array_to_image(pixels: NDArray[np.uint8], header: Header) -> Image:
@@ -56,7 +53,7 @@ def image_to_latent(msg: Image, size: int | None = None) -> NDArray[np.float32]:
         raise ImageError(f"latent has {count} values, expected {size}")
     if (msg.height, msg.width) != (1, 1):
         raise ImageError(f"latent is {msg.width} x {msg.height} pixels, expected 1 x 1")
-    latent: NDArray[np.float32] = _rows(msg, bytes_per_pixel=4 * count).view("<f4")[0].astype(np.float32)
+    latent: NDArray[np.float32] = np.ascontiguousarray(image_rows(msg, bytes_per_pixel=4 * count)).view("<f4")[0].astype(np.float32)
     if not np.isfinite(latent).all():
         raise ImageError("latent holds a value that is not finite")
     return latent
@@ -74,20 +71,6 @@ def latent_to_image(latent: NDArray[np.float32], header: Header) -> Image:
     if not np.isfinite(values).all():
         raise ImageError("latent holds a value that is not finite")
     return _message(header, 1, 1, f"{LATENT_PREFIX}{values.size}", values.nbytes, values)
-
-
-def _rows(msg: Image, bytes_per_pixel: int) -> NDArray[np.uint8]:
-    """The bytes ``(H, W * bytes_per_pixel) uint8`` of a message, without the padding at the end of its rows."""
-    row = int(msg.width) * bytes_per_pixel
-    if msg.width == 0 or msg.height == 0:
-        raise ImageError(f"image is empty: {msg.width} x {msg.height} pixels")
-    if msg.is_bigendian:
-        raise ImageError("image is big-endian, expected little-endian")
-    if msg.step < row:
-        raise ImageError(f"image step is {msg.step} bytes, a row of {msg.width} pixels needs {row}")
-    if len(msg.data) != msg.step * msg.height:
-        raise ImageError(f"image holds {len(msg.data)} bytes, expected step {msg.step} x height {msg.height}")
-    return np.frombuffer(msg.data, dtype=np.uint8).reshape(msg.height, msg.step)[:, :row]
 
 
 def _message(header: Header, height: int, width: int, encoding: str, step: int, values: NDArray[np.generic]) -> Image:

@@ -175,7 +175,7 @@ def test_bags_that_cannot_be_used_are_one_line(tmp_path, kinematics, motions, ca
     grey = tmp_path / "grey"
     with bag(grey) as put:
         picture = image(START, np.zeros((64, 64, 3), np.uint8))
-        picture.encoding = "strange"
+        picture.encoding = "16UC1"
         put("/camera/image_raw", "sensor_msgs/msg/Image", START, picture)
         put("/joint_states", "sensor_msgs/msg/JointState", START, joint_state(START, ARM.joints, ARM.home, np.zeros(7)))
     blind = tmp_path / "blind"
@@ -184,7 +184,7 @@ def test_bags_that_cannot_be_used_are_one_line(tmp_path, kinematics, motions, ca
     good = write(tmp_path / "good", kinematics, motions[:1])
     cases = [
         (large, "large, /camera/image_raw: pictures are 32 x 32 pixels, fewer than the 64 x 64 that are asked for"),
-        (grey, "grey, /camera/image_raw: not an rgb8 picture: encoding 'strange'"),
+        (grey, "grey, /camera/image_raw: image encoding is '16UC1', a depth image"),
         (blind, "blind holds no message on /camera/image_raw that could be used"),
         (tmp_path / "nowhere", "no bag folder"),
         (good, "no unbroken motion of 40 steps in these bags, the longest has 12: give fewer --episode-steps"),

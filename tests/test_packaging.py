@@ -127,7 +127,7 @@ def test_colcon_installs_marker_launch_files_and_configuration(colcon_setup):
     assert data["share/ament_index/resource_index/packages"] == ["resource/latent_mpc"]
     for folder, pattern in (
         ("launch", "launch/*.launch.py"),
-        ("config", "launch/config/*.yaml"),
+        ("config", "launch/config/*.*"),
         ("config/robots", "launch/config/robots/*.yaml"),
         ("security", "launch/security/*.xml"),
     ):

@@ -189,3 +189,18 @@ def test_no_bundle_is_one_line_and_status_2(start_node, tmp_path):
     node = start_node("world_model.perception_node", "-p", f"model:={tmp_path}")
     assert node.process.wait(20) == 2
     assert "not a model bundle" in node.output and len(node.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["bgr8", "mono8"])
+def test_pictures_of_other_colour_encodings_are_encoded(start_node, camera, bundle, encoding):
+    """usb_cam sends bgr8 or yuyv, RealSense rgb8; tests/test_bag_images.py checks the colours of each."""
+    start_node("world_model.perception_node", "-p", f"model:={bundle}")
+    channels = 1 if encoding == "mono8" else 3
+    msg = Image(height=64, width=64, step=64 * channels, encoding=encoding, data=bytes([50]) * (64 * 64 * channels))
+
+    def latent():
+        camera.frames.publish(msg)
+        return camera.latents
+
+    camera.until(latent, "a latent")
+    assert image_to_latent(camera.latents[-1], LATENT_DIM) == pytest.approx(np.full(LATENT_DIM, 50.0))

@@ -11,15 +11,18 @@ import time
 import numpy as np
 import pytest
 from conftest import wait_until
-from latent_mpc.bag import pixels, read_messages, read_topics
+from latent_mpc.bag import TYPES, pixels, read_messages, read_topics
+from latent_mpc.bags.profiles import chosen
+from latent_mpc.bags.reader import BagReader
 
 pytest.importorskip("rclpy")
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from ros_bridge.diagnostics import status_values
 from ros_bridge.images import array_to_image
@@ -35,9 +38,10 @@ def node(ros_context):
     made.destroy_node()
 
 
-def recorder(start_node, output, *topics, queue_mb=64.0):
+def recorder(start_node, output, *topics, queue_mb=64.0, **more):
     names = ", ".join(f"'{topic}'" for topic in topics)
-    return start_node(MODULE, "-p", f"topics:=[{names}]", "-p", f"output:={output}", "-p", f"queue_mb:={queue_mb}")
+    given = [part for name, value in more.items() for part in ("-p", f"{name}:={value}")]
+    return start_node(MODULE, "-p", f"topics:=[{names}]", "-p", f"output:={output}", "-p", f"queue_mb:={queue_mb}", *given)
 
 
 def heard_by_recorder(publisher):
@@ -145,3 +149,132 @@ def test_a_full_disk_ends_the_recorder_and_is_said(tmp_path, node):
     assert process.returncode == 2
     assert not (tmp_path / "bag" / "metadata.yaml").exists(), "an incomplete bag must not look complete"
     assert lines == [f"cannot write bag {tmp_path / 'bag'}: File too large; it is incomplete"]
+
+
+def positions(bag):
+    return [int(entry.message.position[0]) for entry in read_messages(bag, ["/joint_states"])]
+
+
+def statement(message):
+    return DiagnosticStatus(name="guardrail", message=message)
+
+
+def test_a_ring_keeps_what_led_to_a_stop_and_what_followed(tmp_path, node, start_node):
+    """A guardrail that stops, one that still stands, and a snapshot by service; in between nothing is written."""
+    joints = node.create_publisher(JointState, "/joint_states", QoSProfile(depth=100))
+    goal = node.create_publisher(Image, "/goal/image", GOAL)
+    goal.publish(array_to_image(np.zeros((4, 4, 3), np.uint8), Header(frame_id="long ago")))
+    guardrail = node.create_publisher(DiagnosticStatus, "/guardrail/status", STATUS)
+    process = recorder(start_node, tmp_path / "bag", "/joint_states", "/goal/image", before_s=1.0, after_s=0.5)
+    for publisher in (joints, goal, guardrail):
+        heard_by_recorder(publisher)
+    sent = {}
+
+    def move(seconds):
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            sent[len(sent)] = time.time_ns()
+            joints.publish(JointState(name=["a"], position=[float(len(sent) - 1)]))
+            time.sleep(0.01)
+
+    guardrail.publish(statement("TRACKING"))
+    move(2.5)
+    stopped_ns = time.time_ns()
+    guardrail.publish(statement("STOPPED"))
+    move(2.5)
+    guardrail.publish(statement("STOPPED"))
+    move(1.0)
+    snapshot = node.create_client(Trigger, "/recorder_node/snapshot")
+    wait_until(snapshot.service_is_ready, what="snapshot service")
+    asked_ns = time.time_ns()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    future = snapshot.call_async(Trigger.Request())
+    executor.spin_until_future_complete(future, timeout_sec=10)
+    executor.shutdown()
+    assert future.result().success
+    move(1.5)
+    assert process.stop() == 0, process.output
+    kept = positions(tmp_path / "bag")
+    gaps = [index for index in range(1, len(kept)) if kept[index] != kept[index - 1] + 1]
+    assert len(gaps) == 1, "two stretches, each without a hole"
+    for trigger_ns, stretch in ((stopped_ns, kept[: gaps[0]]), (asked_ns, kept[gaps[0] :])):
+        before_s, after_s = (trigger_ns - sent[stretch[0]]) / 1e9, (sent[stretch[-1]] - trigger_ns) / 1e9
+        assert before_s == pytest.approx(1.0, abs=0.35) and after_s == pytest.approx(0.5, abs=0.35), (before_s, after_s)
+    (first, second) = read_messages(tmp_path / "bag", ["/goal/image"])
+    assert first.message.header.frame_id == second.message.header.frame_id == "long ago"
+    assert len(list((tmp_path / "bag").glob("*.mcap"))) == 2
+    assert "/guardrail/status" not in read_topics(tmp_path / "bag")
+
+
+def test_what_publishers_offer_is_kept_and_a_weaker_one_that_comes_later_is_heard(tmp_path, node, start_node):
+    strong = node.create_publisher(JointState, "/joint_states", QoSProfile(depth=100))
+    process = recorder(start_node, tmp_path / "bag", "/joint_states", compression="zstd", split_s=0.4)
+    heard_by_recorder(strong)
+    strong.publish(JointState(name=["a"], position=[0.0]))
+    weak = node.create_publisher(JointState, "/joint_states", CAMERA)
+    heard_by_recorder(weak)
+    for number in range(1, 61):
+        weak.publish(JointState(name=["a"], position=[float(number)]))
+        time.sleep(0.02)
+    assert process.stop() == 0, process.output
+    assert positions(tmp_path / "bag") == list(range(61))
+    assert len(list((tmp_path / "bag").glob("*.mcap"))) >= 3
+    with BagReader(tmp_path / "bag") as reader:
+        (channel,) = reader.channels
+    assert channel.qos[0].reliability == "reliable" and channel.qos[0].durability == "volatile"
+    assert channel.digest == TYPES.hash_rihs01("sensor_msgs/msg/JointState")
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("everything", {"/camera/image_raw", "/planner/plan", "/own/topic", "/wrist/joint_states", "/perception/latent"}),
+        ("training", {"/camera/image_raw", "/wrist/joint_states"}),
+        ("evaluation", {"/camera/image_raw", "/planner/plan", "/perception/latent"}),
+    ],
+)
+def test_profiles(profile, expected):
+    published = {
+        "/camera/image_raw": "sensor_msgs/msg/Image",
+        "/perception/latent": "sensor_msgs/msg/Image",
+        "/planner/plan": "trajectory_msgs/msg/JointTrajectory",
+        "/own/topic": "std_msgs/msg/String",
+        "/wrist/joint_states": "sensor_msgs/msg/JointState",
+        "/rosout": "rcl_interfaces/msg/Log",
+        "/arm/_hidden/image": "sensor_msgs/msg/Image",
+    }
+    chosen_profile = chosen(profile, ("",))
+    assert {topic for topic, msgtype in published.items() if chosen_profile.wants(topic, msgtype)} == expected
+
+
+def test_the_command_records_until_it_is_interrupted(tmp_path, node, start_node):
+    joints = node.create_publisher(JointState, "/joint_states", QoSProfile(depth=100))
+    command = [sys.executable, "-m", "latent_mpc.cli", "bag", "record", "--profile", "training", "--out", str(tmp_path / "a 'bag'")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        heard_by_recorder(joints)
+        for number in range(20):
+            joints.publish(JointState(name=["a"], position=[float(number)]))
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[0] == str(tmp_path / "a 'bag'") + ": 20 messages, 0 dropped\n"
+    finally:
+        process.kill()
+    assert process.returncode == 0 and positions(tmp_path / "a 'bag'") == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--profile", "some"], "parameter 'profile' is 'some', must be one of: everything, training, evaluation"),
+        (["--compression", "zip"], "parameter 'compression' is 'zip', must be one of: none, zstd, lz4"),
+        (["--topic", "joint_states"], "topic 'joint_states' does not begin with '/'"),
+        (["--queue-mb", "-1"], "parameter 'queue_mb'"),
+    ],
+)
+def test_bad_options_of_the_command_are_one_line(tmp_path, arguments, reason):
+    command = [sys.executable, "-m", "latent_mpc.cli", "bag", "record", "--out", str(tmp_path / "bag"), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and reason in ended.stderr and ended.stderr.count("\n") == 1
+    assert not (tmp_path / "bag").exists()

@@ -54,7 +54,8 @@ def test_padded_rows_are_read_without_their_padding():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"encoding": "bgr8"}, "encoding is 'bgr8'"),
+        ({"encoding": "16UC1"}, "encoding is '16UC1', a depth image"),
+        ({"encoding": "rgb16"}, "encoding is 'rgb16'"),
         ({"step": 191}, "step is 191"),
         ({"step": 200}, "holds 9216 bytes"),
         ({"height": 47}, "holds 9216 bytes"),

@@ -15,6 +15,9 @@ from planner_node.solvers.search import Search
 from planner_node.solvers.solver import Deadline
 from world_model.protocol import F32, Actor
 
+# A zone that the actor runs into within so many steps is in its way now.
+_AT_HAND = 2
+
 
 @dataclass(frozen=True)
 class ActorRolloutsConfig:
@@ -86,7 +89,7 @@ class ActorRollouts:
             detours.turn(edges, points[-1][rows], action[rows])
             free = action[0]
             action = edges.kept_out(points[-1], action)
-            blocked |= not np.array_equal(free, action[0])
+            blocked |= step < _AT_HAND and not np.array_equal(free, action[0])
             imagined = search.imagination.rollout(context, action[:, None])[:, 0]
             context = context.extended(action, imagined)
             actions.append(action)

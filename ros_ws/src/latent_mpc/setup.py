@@ -42,14 +42,14 @@ NODES = {
 setup(
     name="latent_mpc",
     version="0.1.0",
-    packages=["latent_mpc", "latent_mpc.bag_data", "latent_mpc.commissioning", "latent_mpc.lerobot", *PACKAGES],
+    packages=["latent_mpc", "latent_mpc.bag_data", "latent_mpc.bags", "latent_mpc.commissioning", "latent_mpc.lerobot", *PACKAGES],
     package_dir=PACKAGES,
     package_data={"arm_model": ["robots/*"], "ros_bridge": ["*.xml"], "world_model": ["configs/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/latent_mpc"]),
         ("share/latent_mpc", ["package.xml"]),
         ("share/latent_mpc/launch", glob(f"{ROOT}/launch/*.launch.py")),
-        ("share/latent_mpc/config", glob(f"{ROOT}/launch/config/*.yaml")),
+        ("share/latent_mpc/config", glob(f"{ROOT}/launch/config/*.*")),
         ("share/latent_mpc/config/robots", glob(f"{ROOT}/launch/config/robots/*.yaml")),
         ("share/latent_mpc/security", glob(f"{ROOT}/launch/security/*.xml")),
         ("share/latent_mpc/benchmarks/faults", glob(f"{ROOT}/benchmarks/faults/*.yaml")),

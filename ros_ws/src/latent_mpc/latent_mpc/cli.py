@@ -14,6 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from latent_mpc.commands_arm import check_arm
+from latent_mpc.commands_bag import bag
 from latent_mpc.commands_check import check
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_dataset import dataset
@@ -24,7 +25,7 @@ from latent_mpc.commands_head import head
 from latent_mpc.commands_hostile import hostile
 from latent_mpc.commands_objectives import compare_objectives, pretrain
 from latent_mpc.commands_parameters import parameters
-from latent_mpc.commands_replay import bag as bag_commands
+from latent_mpc.commands_replay import replay
 from latent_mpc.commands_robustness import robustness
 from latent_mpc.commands_solvers import compare_solvers
 from latent_mpc.commands_surprise import surprise
@@ -50,7 +51,8 @@ app.command()(surprise)
 app.command()(faults)
 app.add_typer(head)
 app.add_typer(dataset)
-app.add_typer(bag_commands)
+app.add_typer(bag)
+bag.command()(replay)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
 app.command()(compare_solvers)

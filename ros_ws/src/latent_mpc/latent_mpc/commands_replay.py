@@ -72,7 +72,3 @@ def replay(
     typer.echo(text(replayed))
     if must_agree and (first_difference(replayed.agreements) is not None or not replayed.agreements):
         raise typer.Exit(_DIFFERS_STATUS)
-
-
-bag = typer.Typer(name="bag", help="Recorded bags.", no_args_is_help=True)
-bag.command()(replay)

@@ -203,7 +203,7 @@ def _hostile(msg: JointTrajectory, draw: Draw) -> None:
 
 
 def _encoding(msg: Image, draw: Draw) -> None:
-    msg.encoding = ("bgr8", "mono8", "", "rgb16")[draw.index(4)]
+    msg.encoding = ("16UC1", "32FC1", "", "rgb16")[draw.index(4)]
 
 
 def _size(msg: Image, draw: Draw) -> None:

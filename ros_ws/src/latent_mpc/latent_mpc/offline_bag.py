@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_mpc.bag import BagError, read_messages, read_topics, stamp_ns, status_values
-from planner_node.journal import Entry, JournalError, Moment, checksum, read_rows
+from planner_node.journal import COLUMNS, Entry, JournalError, Moment, checksum, read_rows
 from ros_bridge.images import image_to_latent
 from ros_bridge.joints import Trajectory, read_joint_state, read_trajectory
 
@@ -94,23 +95,34 @@ class Recorded:
         self.first_refusal.setdefault(topic, " ".join(str(error).split()))
 
 
-class _Journals:
-    """Rows of two journals, put together by their numbers."""
+class _Pages:
+    """The messages of a journal, put in order by the numbers of their rows: a recorder that comes late gets the newest first."""
 
     def __init__(self) -> None:
-        self.lost = 0
-        self._next: dict[str, int] = {}
+        self._pages: list[tuple[int, NDArray[np.int64]]] = []
 
-    def take(self, topic: str, message: Any) -> list[Entry]:
+    def take(self, entry: Timed) -> None:
+        """Add a message.
+
+        Raises:
+            JournalError: it holds no rows of a journal.
+        """
+        message = entry.value
         columns = int(message.layout.dim[1].size) if len(message.layout.dim) == 2 else 0
         data = np.asarray(message.data, dtype=np.int64)
         if columns < 1 or data.size % columns:
             raise JournalError(f"{data.size} numbers in rows of {columns}")
-        rows, first = data.reshape(-1, columns), int(message.layout.data_offset)
-        # What was journaled before the recorder came is no loss; a restarted node begins to count anew.
-        self.lost += max(0, first - self._next.get(topic, first))
-        self._next[topic] = first + len(rows)
-        return read_rows(rows)
+        rows = data.reshape(-1, columns)
+        read_rows(rows)  # what is no journal is refused here, message by message
+        self._pages.append((int(message.layout.data_offset), rows))
+
+    def entries(self) -> tuple[list[Entry], int]:
+        """All entries, and how many rows are missing between them. What was journaled before the recorder came is not missing."""
+        numbers = [first for first, _ in self._pages]
+        # A node that was started anew counts anew: then the order of reception is all there is.
+        pages = sorted(self._pages, key=lambda page: page[0]) if len(set(numbers)) == len(numbers) else self._pages
+        missing = sum(max(0, after - before - len(rows)) for (before, rows), (after, _) in pairwise(pages))
+        return read_rows(np.concatenate([np.empty((0, COLUMNS), np.int64), *(rows for _, rows in pages)])), missing
 
 
 def read_recorded(
@@ -134,10 +146,7 @@ def read_recorded(
             raise BagError(
                 f"{bag} has no topic {topic}: without a {what} nothing can be replayed; it has {', '.join(sorted(found)) or 'no topic at all'}"
             )
-    recorded, journals = Recorded(), _Journals()
-
-    def journal(into: list[Entry], topic: str) -> Callable[[Timed], None]:
-        return lambda entry: into.extend(journals.take(topic, entry.value))
+    recorded, planner_pages, guardrail_pages = Recorded(), _Pages(), _Pages()
 
     def kept(into: list[Timed], made: Callable[[Any], Any]) -> Callable[[Timed], None]:
         return lambda entry: into.append(Timed(entry.time_ns, entry.stamp_ns, made(entry.value)))
@@ -168,8 +177,8 @@ def read_recorded(
         _SURPRISE: kept(recorded.surprise, lambda message: np.array(message.data, dtype=np.float64)),
         PLANNER_STATUS: kept(recorded.planner, lambda message: {**status_values(message), "state": str(message.message)}),
         GUARDRAIL_STATUS: kept(recorded.guardrail, lambda message: {**status_values(message), "state": str(message.message)}),
-        _PLANNER_JOURNAL: journal(recorded.planner_journal, _PLANNER_JOURNAL),
-        _GUARDRAIL_JOURNAL: journal(recorded.guardrail_journal, _GUARDRAIL_JOURNAL),
+        _PLANNER_JOURNAL: planner_pages.take,
+        _GUARDRAIL_JOURNAL: guardrail_pages.take,
         _PLANNER_SETTINGS: settings(recorded.planner_settings),
         _GUARDRAIL_SETTINGS: settings(recorded.guardrail_settings),
     }
@@ -186,7 +195,9 @@ def read_recorded(
     if not recorded.joints:
         reason = recorded.first_refusal.get(topics.joint_states, "it is empty")
         raise BagError(f"{bag}: no usable joint state on {topics.joint_states}: {reason}")
-    recorded.lost_rows = journals.lost
+    recorded.planner_journal, lost = planner_pages.entries()
+    recorded.guardrail_journal, lost_too = guardrail_pages.entries()
+    recorded.lost_rows = lost + lost_too
     return recorded
 
 

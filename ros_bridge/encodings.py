@@ -1,0 +1,191 @@
+"""Pictures in any encoding that cameras use, as arrays: from live messages and from recorded ones alike.
+
+A message is anything with the fields of ``sensor_msgs/Image`` or ``sensor_msgs/CompressedImage``, so nothing here needs ROS.
+Encodings: sensor_msgs/image_encodings.hpp; compressed formats: image_transport_plugins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+U8 = NDArray[np.uint8]
+_DEPTH_HEADER = 12
+
+
+class ImageError(ValueError):
+    """An image message that cannot be what it says it is, with the reason in one line."""
+
+
+class ImageMessage(Protocol):
+    """The fields of ``sensor_msgs/Image``."""
+
+    height: Any
+    width: Any
+    encoding: Any
+    is_bigendian: Any
+    step: Any
+    data: Any
+
+
+class CompressedMessage(Protocol):
+    """The fields of ``sensor_msgs/CompressedImage``."""
+
+    format: Any
+    data: Any
+
+
+def _from_yuv(code: int) -> Callable[[U8, int, int], U8]:
+    def convert(rows: U8, height: int, width: int) -> U8:
+        if width % 2:
+            raise ImageError(f"image is {width} pixels wide, two pixels share their colour in this encoding")
+        return np.asarray(cv2.cvtColor(rows.reshape(height, width, 2), code), np.uint8)
+
+    return convert
+
+
+def _from_bayer(code: int) -> Callable[[U8, int, int], U8]:
+    def convert(rows: U8, height: int, width: int) -> U8:
+        if height < 2 or width < 2 or height % 2 or width % 2:
+            raise ImageError(f"image is {width} x {height} pixels, a Bayer pattern needs pairs of rows and columns")
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), code), np.uint8)
+
+    return convert
+
+
+def _channels(count: int, order: tuple[int, ...]) -> Callable[[U8, int, int], U8]:
+    def convert(rows: U8, height: int, width: int) -> U8:
+        pixels = rows.reshape(height, width, count)
+        if order == tuple(range(count)):
+            return pixels
+        if len(set(order)) == 1:
+            return np.repeat(pixels, 3, axis=2)
+        return np.ascontiguousarray(pixels[..., order])
+
+    return convert
+
+
+# OpenCV names a Bayer pattern by the second row, second and third column; ROS by the first row's first two pixels, then the second's.
+_COLOUR: dict[str, tuple[int, Callable[[U8, int, int], U8]]] = {
+    "rgb8": (3, _channels(3, (0, 1, 2))),
+    "bgr8": (3, _channels(3, (2, 1, 0))),
+    "rgba8": (4, _channels(4, (0, 1, 2))),
+    "bgra8": (4, _channels(4, (2, 1, 0))),
+    "mono8": (1, _channels(1, (0, 0, 0))),
+    "8UC1": (1, _channels(1, (0, 0, 0))),
+    "8UC3": (3, _channels(3, (2, 1, 0))),
+    "8UC4": (4, _channels(4, (2, 1, 0))),
+    "bayer_rggb8": (1, _from_bayer(cv2.COLOR_BayerBG2RGB)),
+    "bayer_bggr8": (1, _from_bayer(cv2.COLOR_BayerRG2RGB)),
+    "bayer_gbrg8": (1, _from_bayer(cv2.COLOR_BayerGR2RGB)),
+    "bayer_grbg8": (1, _from_bayer(cv2.COLOR_BayerGB2RGB)),
+    "yuv422": (2, _from_yuv(cv2.COLOR_YUV2RGB_UYVY)),
+    "uyvy": (2, _from_yuv(cv2.COLOR_YUV2RGB_UYVY)),
+    "yuv422_yuy2": (2, _from_yuv(cv2.COLOR_YUV2RGB_YUY2)),
+    "yuyv": (2, _from_yuv(cv2.COLOR_YUV2RGB_YUY2)),
+}
+_DEPTH = {"16UC1": 2, "mono16": 2, "32FC1": 4}
+COLOUR_ENCODINGS = tuple(_COLOUR)
+DEPTH_ENCODINGS = tuple(_DEPTH)
+
+
+def colour_pixels(msg: ImageMessage) -> U8:
+    """The pixels ``(H, W, 3) uint8``, red first, of a picture in any of ``COLOUR_ENCODINGS``.
+
+    The array is a read-only view of the message when that is rgb8 and its rows are not padded; copy it before changing it.
+
+    Raises:
+        ImageError: another encoding, an empty or big-endian message, or width, height, step and the size of the data disagree.
+    """
+    if msg.encoding not in _COLOUR:
+        kind = "a depth image" if msg.encoding in _DEPTH else "none of the colour encodings"
+        raise ImageError(f"image encoding is '{msg.encoding}', {kind}; expected one of: {', '.join(COLOUR_ENCODINGS)}")
+    bytes_per_pixel, convert = _COLOUR[msg.encoding]
+    return convert(image_rows(msg, bytes_per_pixel), int(msg.height), int(msg.width))
+
+
+def depth_metres(msg: ImageMessage) -> NDArray[np.float32]:
+    """Depth ``(H, W) float32, m`` of a 16UC1 (mm) or 32FC1 (m) image (REP 118); NaN where nothing was measured.
+
+    Raises:
+        ImageError: another encoding, an empty or big-endian message, or width, height, step and the size of the data disagree.
+    """
+    if msg.encoding not in _DEPTH:
+        raise ImageError(f"image encoding is '{msg.encoding}', expected one of: {', '.join(DEPTH_ENCODINGS)}")
+    rows = np.ascontiguousarray(image_rows(msg, _DEPTH[msg.encoding]))
+    if msg.encoding == "32FC1":
+        metres = rows.view("<f4").astype(np.float32)
+        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))
+    return _from_millimetres(rows.view("<u2"))
+
+
+def compressed_pixels(msg: CompressedMessage) -> U8:
+    """The pixels ``(H, W, 3) uint8``, red first, of a JPEG or PNG picture.
+
+    Raises:
+        ImageError: it is a depth image, or cannot be decoded.
+    """
+    form = str(msg.format)
+    if "compressedDepth" in form:
+        raise ImageError(f"compressed image format is '{form}', a depth image")
+    decoded = _imdecode(msg.data, cv2.IMREAD_COLOR, form)
+    # Encoders take blue first; a few publishers handed them red first, and say so.
+    swapped = "compressed rgb" in form
+    return decoded if swapped else np.ascontiguousarray(decoded[..., ::-1])
+
+
+def compressed_depth_metres(msg: CompressedMessage) -> NDArray[np.float32]:
+    """Depth ``(H, W) float32, m`` of a ``16UC1; compressedDepth`` image or a plain 16-bit PNG; NaN where nothing was measured.
+
+    Raises:
+        ImageError: another format, or it cannot be decoded.
+    """
+    form = str(msg.format)
+    if "compressedDepth" in form and not form.startswith("16UC1"):
+        raise ImageError(f"compressed depth format is '{form}', expected '16UC1; compressedDepth'")
+    data = np.frombuffer(msg.data, np.uint8)
+    decoded = _imdecode(data[_DEPTH_HEADER:] if "compressedDepth" in form else data, cv2.IMREAD_UNCHANGED, form)
+    if decoded.ndim != 2 or decoded.dtype != np.uint16:
+        raise ImageError(f"compressed image with format '{form}' holds {decoded.dtype} {decoded.shape}, no depth of 16 bits")
+    return _from_millimetres(decoded)
+
+
+def image_rows(msg: ImageMessage, bytes_per_pixel: int) -> U8:
+    """The bytes ``(H, W * bytes_per_pixel) uint8`` of a message, without the padding at the end of its rows.
+
+    Raises:
+        ImageError: an empty or big-endian message, or width, height, step and the size of the data disagree.
+    """
+    height, width, step = int(msg.height), int(msg.width), int(msg.step)
+    row = width * bytes_per_pixel
+    if width == 0 or height == 0:
+        raise ImageError(f"image is empty: {width} x {height} pixels")
+    if msg.is_bigendian:
+        raise ImageError("image is big-endian, expected little-endian")
+    if step < row:
+        raise ImageError(f"image step is {step} bytes, a row of {width} pixels needs {row}")
+    if len(msg.data) != step * height:
+        raise ImageError(f"image holds {len(msg.data)} bytes, expected step {step} x height {height}")
+    return np.frombuffer(msg.data, dtype=np.uint8).reshape(height, step)[:, :row]
+
+
+def _from_millimetres(values: NDArray[Any]) -> NDArray[np.float32]:
+    return np.where(values > 0, values.astype(np.float32) * np.float32(0.001), np.float32(np.nan)).astype(np.float32)
+
+
+def _imdecode(data: Any, flags: int, form: str) -> NDArray[Any]:
+    content = np.frombuffer(data, np.uint8)
+    if content.size == 0:
+        raise ImageError("compressed image is empty")
+    try:
+        decoded = cv2.imdecode(content, flags)
+    except cv2.error as error:
+        raise ImageError(f"compressed image with format '{form}' cannot be decoded: {' '.join(str(error).split())}") from error
+    if decoded is None or decoded.size == 0:
+        raise ImageError(f"compressed image with format '{form}' of {content.size} bytes cannot be decoded")
+    found: NDArray[Any] = decoded
+    return found

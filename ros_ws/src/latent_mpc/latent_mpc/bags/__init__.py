@@ -1,0 +1,1 @@
+"""Recorded bags: storage files and folders, recording, playing, summaries, recovery."""

@@ -1,0 +1,132 @@
+"""What `bag info` says about bags whose making is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from bag_writing import floats, image, joint_state, trajectory
+from latent_mpc.bag import NS_PER_S, TYPES
+from latent_mpc.bags.info import summarize, summary_text
+from latent_mpc.bags.qos import OfferedQos
+from latent_mpc.bags.storage import Channel
+from latent_mpc.bags.writer import FolderWriter, Format
+from latent_mpc.cli import run
+from test_bag_reading import humble
+
+START = 1_700_000_000 * NS_PER_S
+IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"
+TRAJECTORY, NUMBERS = "trajectory_msgs/msg/JointTrajectory", "std_msgs/msg/Float64MultiArray"
+QOS = (OfferedQos("keep_last", 5, "best_effort", "volatile"),)
+PICTURE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+
+
+def record(folder, topics, compression="none", split_s=0.0):
+    """``topics``: name to type and (time, message) pairs."""
+    entries = sorted(((time_ns, topic, msgtype, m) for topic, (msgtype, pairs) in topics.items() for time_ns, m in pairs), key=lambda e: e[0])
+    writer = FolderWriter(folder, Format(compression, split_ns=round(split_s * 1e9)))
+    for time_ns, topic, msgtype, m in entries:
+        definition, _ = TYPES.generate_msgdef(msgtype, ros_version=2)
+        channel = Channel(topic, msgtype, definition, "ros2msg", TYPES.hash_rihs01(msgtype), QOS)
+        writer.write(channel, time_ns, bytes(TYPES.serialize_cdr(m, msgtype)))
+    writer.close()
+    return folder
+
+
+def run_of(seconds=3.0):
+    """Camera 20 Hz with a gap of 0.5 s after 1 s, joint states 100 Hz whose stamps jump back once, commands 10 Hz."""
+    times = [START + round(t * 1e9) for t in np.arange(0, seconds, 0.05) if not 1.0 < t < 1.45]
+    joints = [START + round(t * 1e9) for t in np.arange(0, seconds, 0.01)]
+    return {
+        "/camera/image_raw": (IMAGE, [(t, image(t, PICTURE)) for t in times]),
+        "/joint_states": (JOINTS, [(t, joint_state(t - (NS_PER_S if t > START + 2 * NS_PER_S else 0), ["a"], [0.0], [0.0])) for t in joints]),
+        "/joint_trajectory_controller/joint_trajectory": (TRAJECTORY, [(t, trajectory(t, [[0, 0]])) for t in joints[::10]]),
+    }
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd", "lz4"])
+@pytest.mark.parametrize("split_s", [0.0, 0.7])
+def test_rates_gaps_jumps_and_what_would_train(tmp_path, compression, split_s):
+    summary = summarize(record(tmp_path / "bag", run_of(), compression, split_s))
+    topics = {topic.topic: topic for topic in summary.topics}
+    camera, joints = topics["/camera/image_raw"], topics["/joint_states"]
+    assert (camera.count, joints.count, summary.messages) == (52, 300, 382)
+    assert joints.rate_hz == pytest.approx(100) and camera.rate_hz == pytest.approx(51 / 2.95)
+    assert camera.largest_gap_s == pytest.approx(0.45) and camera.largest_gap_at_s == pytest.approx(1.0)
+    assert (joints.backward_stamps, joints.backward_receptions, camera.backward_stamps) == (1, 0, 0)
+    assert camera.qos == ("best effort 5",) and camera.unreadable == ""
+    assert summary.duration_s == pytest.approx(2.99) and len(summary.files) == (5 if split_s else 1)
+    training = summary.training
+    assert training.possible and summary.troubles == ()
+    assert (training.camera, training.joint_states, training.actions) == tuple(run_of())
+
+
+def test_a_clock_that_jumps_backward_shows_in_the_times_of_reception(tmp_path):
+    times = [START + index * 10_000_000 for index in [*range(100), *range(50, 150)]]
+    writer = FolderWriter(tmp_path / "bag", Format())
+    channel = Channel("/numbers", NUMBERS, TYPES.generate_msgdef(NUMBERS, ros_version=2)[0], "ros2msg")
+    for time_ns in times:
+        writer.write(channel, time_ns, bytes(TYPES.serialize_cdr(floats([1.0]), NUMBERS)))
+    writer.close()
+    (topic,) = summarize(tmp_path / "bag").topics
+    assert (topic.count, topic.backward_receptions, topic.backward_stamps) == (200, 1, 0)
+
+
+def without(topic):
+    return {name: entry for name, entry in run_of().items() if name != topic}
+
+
+def depth_only():
+    topics = without("/camera/image_raw")
+    pairs = [(t, image(t, PICTURE)) for t in (START, START + 1)]
+    for _, picture in pairs:
+        picture.encoding = "32FC1"
+    return {**topics, "/camera/depth/image": (IMAGE, pairs)}
+
+
+def one_after_the_other():
+    topics = run_of()
+    msgtype, pairs = topics["/camera/image_raw"]
+    return {**topics, "/camera/image_raw": (msgtype, [(t + 100 * NS_PER_S, m) for t, m in pairs])}
+
+
+@pytest.mark.parametrize(
+    ("topics", "why"),
+    [
+        (without("/camera/image_raw"), "no camera: no topic of type sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage"),
+        (without("/joint_states"), "no joint states: no topic of type sensor_msgs/msg/JointState"),
+        (without("/joint_trajectory_controller/joint_trajectory"), "no actions: no topic of type trajectory_msgs"),
+        (depth_only(), "no camera: /camera/depth/image: image encoding is '32FC1', a depth image"),
+        (one_after_the_other(), "were never recorded at the same time"),
+    ],
+)
+def test_why_a_bag_cannot_train_a_model(tmp_path, topics, why):
+    summary = summarize(record(tmp_path / "bag", topics))
+    assert not summary.training.possible and any(why in obstacle for obstacle in summary.training.obstacles)
+    assert f"cannot train a model: {summary.training.obstacles[0]}" in summary_text(summary)
+
+
+def test_a_bag_of_humble_with_a_type_that_nobody_knows(tmp_path):
+    humble(tmp_path / "run")
+    summary = summarize(tmp_path / "run")
+    topics = {topic.topic: topic for topic in summary.topics}
+    assert summary.storage == "sqlite3" and summary.metadata_version == 5
+    assert topics["/picture"].count == 40 and topics["/picture"].rate_hz == pytest.approx(1 / 0.033)
+    assert topics["/own"].unreadable == "the bag does not say what my_msgs/msg/Own looks like"
+    assert "/own can be played, but not decoded" in summary_text(summary)
+
+
+def test_from_the_command_line(tmp_path, capsys):
+    record(tmp_path / "bag", run_of())
+    assert run(["bag", "info", str(tmp_path / "bag"), "--json", str(tmp_path / "info.json")]) == 0
+    assert "can train a model: camera /camera/image_raw" in capsys.readouterr().out
+    read = json.loads((tmp_path / "info.json").read_text())
+    assert read["can_train"] is True and {topic["topic"]: topic["count"] for topic in read["topics"]}["/joint_states"] == 300
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    assert run(["bag", "info", str(tmp_path / "bag")]) == 0
+    assert f"`latent-mpc bag recover {tmp_path / 'bag'} --out NEW`" in capsys.readouterr().out
+    for wrong in (tmp_path / "nowhere", tmp_path / "info.json"):
+        assert run(["bag", "info", str(wrong)]) == 2
+        error = capsys.readouterr().err
+        assert str(wrong) in error and error.count("\n") == 1
