@@ -57,7 +57,8 @@ figures: $(RUN)
 	$(BIN)/latent-mpc evaluate --model models/reach --task reach --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/reach.json
 	$(BIN)/latent-mpc evaluate --model models/push --task push --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/push.json
 	$(BIN)/latent-mpc evaluate --model models/push --task push-far --seed 0 --seed 1 --seed 2 --manifest benchmarks/episodes/push-far.json
-	$(BIN)/latent-mpc evaluate --model models/push --task push-wall --policy planner --policy actor --policy random --manifest benchmarks/episodes/push-wall.json
+	for task in push-wall push-disc; do $(BIN)/latent-mpc evaluate --model models/push --task $$task --seed 0 --manifest benchmarks/episodes/$$task.json --policy planner --policy planner_untold --policy actor --policy actor_slide --policy actor_stop; done
+	for task in wall disc goal-disc; do $(BIN)/latent-mpc evaluate --untrained world_model/configs/reach.yaml --model models/reach --task $$task --seed 0 --policy planner --policy actor; done
 	$(BIN)/latent-mpc robustness --model models/push --task push-far
 	$(BIN)/latent-mpc surprise --model models/push --task push --events 100 --seed 1 --out runs/surprise-push
 	$(BIN)/latent-mpc collect --task push --steps 40000 --seed 1 --out data/push-labels
