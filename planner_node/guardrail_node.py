@@ -58,8 +58,6 @@ _STOP_LATE_S = 2.0
 _LAST_HEARD_S = 0.3
 # A message lay in the middleware for as long at most before it was taken; the wall clock that says so may be set.
 _LONGEST_WAIT_NS = 20_000_000
-# A hold of one point is over 10 ms after its stamp: a controller that reads it later refuses it as one that ends in the past, and says so each time.
-_LEAST_POINTS = 20
 
 
 class GuardrailNode(LifecycleNode):
@@ -248,10 +246,9 @@ class GuardrailNode(LifecycleNode):
         if self.parameters.output == "velocity":
             # The mean over the cycle: a controller that integrates it arrives where the set point is.
             return Float64MultiArray(data=((braking.positions[0] - command.start.position) / _CYCLE_S).tolist())
-        rows = np.minimum(np.arange(max(len(braking.positions), _LEAST_POINTS)), len(braking.positions) - 1)
-        times: NDArray[np.float64] = _CYCLE_S * np.arange(1, len(rows) + 1, dtype=np.float64)
-        trajectory = Trajectory(stamp_of_slot(command.slot), times, braking.positions[rows], braking.velocities[rows], braking.accelerations[rows])
-        return trajectory_message(trajectory, self._joints)
+        sent = braking.sent()
+        times: NDArray[np.float64] = _CYCLE_S * np.arange(1, len(sent.positions) + 1, dtype=np.float64)
+        return trajectory_message(Trajectory(stamp_of_slot(command.slot), times, sent.positions, sent.velocities, sent.accelerations), self._joints)
 
     async def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Arm at the next joint state, and answer when that is done."""

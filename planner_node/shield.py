@@ -35,6 +35,10 @@ class ShieldError(ValueError):
     """A shield that cannot be set up or started, with the reason in one line."""
 
 
+# A hold of one point is over 10 ms after its stamp: a controller that reads it later refuses it as one that ends in the past, and says so each time.
+LEAST_SENT = 20
+
+
 @dataclass(frozen=True)
 class ShieldConfig:
     """``limits`` of J joints that every emitted sample keeps, and the time ``cycle_s`` between samples."""
@@ -76,6 +80,13 @@ class Braking:
         """What remains once ``cycles`` samples have passed."""
         first = min(cycles, len(self.positions) - 1)
         return Braking(self.positions[first:], self.velocities[first:], self.accelerations[first:])
+
+    def sent(self) -> Braking:
+        """The same for a controller: at least ``LEAST_SENT`` samples, the last repeated."""
+        if len(self.positions) >= LEAST_SENT:
+            return self
+        rows = np.minimum(np.arange(LEAST_SENT), len(self.positions) - 1)
+        return Braking(self.positions[rows], self.velocities[rows], self.accelerations[rows])
 
     @property
     def at_rest(self) -> bool:

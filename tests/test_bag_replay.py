@@ -29,6 +29,7 @@ from latent_mpc.offline_report import first_difference, text, to_json
 from rich.console import Console
 
 from arm_model import Kinematics, load_arm
+from planner_node.journal import COLUMNS, Kind
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMERA, JOINTS, LATENT, PLAN = "/camera/image_raw", "/joint_states", "/perception/latent", "/planner/plan"
@@ -169,10 +170,16 @@ def test_what_came_after_the_end_of_a_journal_is_not_called_a_difference(bag, re
 
 
 def test_messages_that_make_no_sense_are_passed_over_and_counted(bag, tmp_path):
-    heard = collections.Counter()
+    heard, begun = collections.Counter(), set()
 
     def spoil(topic, time_ns, message):
         heard[topic] += 1
+        if topic.endswith("journal") and topic not in begun:
+            # Without its beginning, the goal and the arming, nothing would be planned and nothing commanded.
+            if {Kind.GOAL, Kind.ARM} & set(np.asarray(message.data).reshape(-1, COLUMNS)[:, 0].tolist()):
+                begun.add(topic)
+                heard[topic] = 0
+            return message
         if heard[topic] % 7 != 3:
             return message
         other = heard[topic] % 2 == 0

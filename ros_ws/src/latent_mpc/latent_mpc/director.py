@@ -25,16 +25,19 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
+from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.outcome import GuardrailCounts
 from ros_bridge.diagnostics import status_values
 from ros_bridge.qos import GOAL, LATENT, STATUS
 from ros_bridge.stamps import stamp_ns
 
-NODES = ("sim_node", "perception_node", "planner_node", "guardrail_node", "recorder_node")
+_RECORDER = "recorder_node"
+NODES = ("sim_node", "perception_node", "planner_node", "guardrail_node", _RECORDER)
 _LIFECYCLE_NODES = ("planner_node", "guardrail_node")
 _TO_THE_END = ("REACHED_HORIZON", "REACHED_GOAL")
 _LOOK_AROUND_S = 5.0
 _SERVICE_S = 10.0
+_MATCHING_S = 0.3
 _START_S = 5.0
 _SLACK_S = 5.0
 # Between the last command before a reset and the first one after it: whoever looks at the commands sees two motions, not one with a jump.
@@ -173,7 +176,7 @@ class Director:
         return sorted(found)
 
     def wait_for_nodes(self, names: tuple[str, ...], timeout_s: float = 60.0) -> None:
-        """Return when every node of ``names`` is up, the lifecycle nodes among them are active, and latents flow.
+        """Return when every node of ``names`` is up, the lifecycle nodes among them are active, latents flow, and a recorder hears all of them.
 
         Raises:
             DirectorError: that takes longer than ``timeout_s``.
@@ -185,6 +188,20 @@ class Director:
                 if time.monotonic() > deadline:
                     raise DirectorError(f"{name} does not become active")
                 self._spin()
+        if _RECORDER in names:
+            self._until(lambda: not self._unrecorded(names), timeout_s, lambda: f"{_RECORDER} does not hear {', '.join(self._unrecorded(names))}")
+            # The writers' half of a match may lag behind the reader's.
+            matched = time.monotonic() + _MATCHING_S
+            self._until(lambda: time.monotonic() > matched, timeout_s, lambda: "")
+
+    def _unrecorded(self, names: tuple[str, ...]) -> list[str]:
+        """Topics of ours that one of ``names`` publishes and the recorder does not hear yet."""
+        found = []
+        for topic in OWN_TOPICS:
+            if any(info.node_name in names for info in self._node.get_publishers_info_by_topic(topic)):
+                heard = any(info.node_name == _RECORDER for info in self._node.get_subscriptions_info_by_topic(topic))
+                found += [] if heard else [topic]
+        return found
 
     def _missing(self, names: tuple[str, ...]) -> str:
         silent = [name for name in names if name not in self._heard]

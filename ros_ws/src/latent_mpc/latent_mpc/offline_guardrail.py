@@ -33,6 +33,8 @@ from ros_bridge.joints import JointReading, Trajectory
 _PAUSE_SLOTS = 20
 _LOOK_EVERY = 10
 _ARM_AHEAD_NS = 200_000_000
+# rad: joints that differ by no more did not move.
+_STOOD_RAD = 1e-4
 
 Vector = NDArray[np.float64]
 
@@ -230,8 +232,9 @@ def _arming_ns(recorded: Recorded, first: int) -> int:
     near = [entry for entry in recorded.joints if 0 < begins - heard_ns(entry) < _ARM_AHEAD_NS]
     if command is None or not near:
         return begins - _ARM_AHEAD_NS
-    gaps = [float(np.abs(entry.value.position - command.positions[0]).max()) for entry in near]
-    return heard_ns(near[int(np.argmin(gaps))]) - 1
+    gaps = np.array([float(np.abs(entry.value.position - command.positions[0]).max()) for entry in near])
+    # The last of those that are as near: an arm that was put there a moment before was still moving at the first.
+    return heard_ns(near[int(np.flatnonzero(gaps <= gaps.min() + _STOOD_RAD)[-1])]) - 1
 
 
 def _rows_of_slots(recorded: Recorded, plans: Sequence[Proposed]) -> list[tuple[int, int]]:
@@ -249,10 +252,10 @@ def commands_as_trajectories(commands: Sequence[Command]) -> list[Timed]:
     """Commands as a controller receives them."""
     made = []
     for command in commands:
-        braking = command.braking
-        times = np.arange(1, len(braking.positions) + 1) * CYCLE_NS / 1e9
+        sent = command.braking.sent()
+        times = np.arange(1, len(sent.positions) + 1) * CYCLE_NS / 1e9
         stamp = stamp_of_slot(command.slot)
-        made.append(Timed(stamp, stamp, Trajectory(stamp, times, braking.positions, braking.velocities, braking.accelerations)))
+        made.append(Timed(stamp, stamp, Trajectory(stamp, times, sent.positions, sent.velocities, sent.accelerations)))
     return made
 
 

@@ -236,12 +236,15 @@ def _agreements(
     )
     goals = [Timed(goal.time_ns, goal.stamp_ns, goal.latent) for goal in shown]
     latents = [Timed(frame.time_ns, frame.stamp_ns, frame.latent) for frame in frames]
+    # A recorder finds one publisher after the other: what perception said of pictures from before the camera was heard is compared with nothing.
+    heard_ns = min((frame.stamp_ns for frame in frames), default=0)
+    seen, testified = ([entry for entry in entries if entry.stamp_ns >= heard_ns] for entries in (recorded.latents, recorded.witnesses))
     witnesses = [Timed(frame.time_ns, frame.stamp_ns, frame.witness) for frame in frames]
     plans = [Timed(plan.sent.ros_ns, plan.trajectory.stamp_ns, plan.trajectory) for plan in proposals.plans]
     found = [
         compare_vectors("/goal/latent", recorded.goal_latents, goals, start, complete=False),
-        compare_vectors("/perception/latent", recorded.latents, latents, start, complete=False),
-        compare_vectors("/perception/witness", recorded.witnesses, witnesses, start, complete=False) if sight.scored else None,
+        compare_vectors("/perception/latent", seen, latents, start, complete=False),
+        compare_vectors("/perception/witness", testified, witnesses, start, complete=False) if sight.scored else None,
         compare_trajectories(PLAN, recorded.plans, plans, start, joints, ends[0]) if recorded.plans else None,
         compare_trajectories(topics.command, recorded.commands, commands_as_trajectories(commands.commands), start, joints, ends[1])
         if recorded.commands
