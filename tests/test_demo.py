@@ -1,5 +1,6 @@
 """The demo end to end: real nodes, real DDS, a bag, a film, and nothing left behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -59,7 +60,12 @@ def descendants(pid):
 
 
 def alive(pids):
-    return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]
+    """Those of ``pids`` that have not ended, and may end while they are looked at."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found += [pid] if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" else []
+    return found
 
 
 def run_cli(*arguments):

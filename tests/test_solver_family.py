@@ -26,7 +26,7 @@ SEARCHES = tuple(name for name in SOLVERS if name != "actor")
 # They search around a mean, at a fixed horizon, with a cost of their own choice.
 FREE = ("cem", "icem", "mppi", "predictive_sampling", "gradient")
 SMALL = {
-    "actor_rollouts": {"samples": 15, "horizon": 6, "directions": 24},
+    "actor_rollouts": {"samples": 15, "horizon": 6, "fenced_horizon": 6, "directions": 24},
     "actor": {"horizon": 6},
     "cem": {"samples": 60, "iterations": 4, "elites": 8, "horizon": 6},
     "icem": {"samples": 60, "iterations": 4, "elites": 8, "horizon": 6},

@@ -285,7 +285,17 @@ def _command(message: JointTrajectory, joints: tuple[str, ...]) -> Command | str
             blocks.append(np.array(rows, dtype=np.float64)[:, columns])
         else:
             return f"{field} of the wrong length"
-    return Command(stamp_ns(message.header.stamp) + offsets, *blocks)
+    count = until_held(np.concatenate(blocks[: 1 if blocks[1].size == 0 else 2], axis=1))
+    return Command(stamp_ns(message.header.stamp) + offsets[:count], *(block[:count] for block in blocks))
+
+
+def until_held(rows: NDArray[np.float64]) -> int:
+    """How many of ``rows (N, ...)`` there are up to the first of those that only repeat the last.
+
+    A hold may be repeated to the end of a message, so that no controller finds it over: it is one sample, and says nothing of how long it is held.
+    """
+    moving = np.flatnonzero((rows[:-1] != rows[-1]).any(axis=1))
+    return int(moving[-1]) + 2 if moving.size else 1
 
 
 def _held(positions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from latent_mpc.bag import NS_PER_S, TYPES, BagMessage, read_messages, stamp_ns, status_values
-from latent_mpc.check_bag import TRAJECTORY_TOPIC
+from latent_mpc.check_bag import TRAJECTORY_TOPIC, until_held
 from latent_mpc.faults_topics import EVENTS, RIVAL_FRAME
 
 CYCLE_NS = 10_000_000
@@ -145,10 +145,7 @@ def _status(time_ns: int, message: Any) -> Status:
 def _sent(entry: BagMessage) -> Sent:
     points = entry.message.points
     positions = np.array([point.positions for point in points], dtype=np.float64)
-    # A hold is repeated to the end of the message, so that no controller finds it over: it is one sample.
-    if len(points) > 1:
-        moving = np.flatnonzero((positions[:-1] != positions[-1]).any(axis=1))
-        positions = positions[: moving[-1] + 2 if moving.size else 1]
+    positions = positions[: until_held(positions)] if len(points) else positions
     blocks = [np.asarray(row, dtype=np.float64) for point in points for row in (point.positions, point.velocities, point.accelerations)]
     return Sent(
         received_ns=entry.time_ns,
