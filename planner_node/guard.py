@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner_node.grid import stamp_of_slot
-from planner_node.measured import RECENT_S, MeasuredJoints, Taken
+from planner_node.measured import RECENT_S, STANDING_RAD, MeasuredJoints, Taken
 from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
 from planner_node.staleness import Staleness, StalenessConfig
@@ -114,6 +114,7 @@ class Guard:
         self._slot: int | None = None
         self._ending: State | None = None
         self._arm_deadline_s: float | None = None
+        self._asked_ns = 0
         self.obstacle = ""
         self.planner_gone = ""
         self.joints = MeasuredJoints()
@@ -128,8 +129,8 @@ class Guard:
         """Whether an arm request waits for the next joint state."""
         return self._arm_deadline_s is not None
 
-    def arm(self, steady_s: float) -> None:
-        """Ask to arm: done by the next joint state, so that what was measured before a reset of the arm is never used.
+    def arm(self, steady_s: float, ros_ns: int = 0) -> None:
+        """Ask to arm at ``ros_ns`` ROS time: done by the next joint state, so that what was measured before a reset of the arm is never used.
 
         Raises:
             GuardError: the guard is not DISARMED, or something forbids motion.
@@ -138,7 +139,7 @@ class Guard:
             raise GuardError(f"cannot arm while {self.state.value}")
         if self.obstacle:
             raise GuardError(f"cannot arm: {self.obstacle}")
-        self._arm_deadline_s = steady_s + self.config.arm_timeout_s
+        self._arm_deadline_s, self._asked_ns = steady_s + self.config.arm_timeout_s, ros_ns
 
     def stop(self, reason: str) -> None:
         """Brake to rest and latch. While disarmed there is nothing to brake, but it latches all the same."""
@@ -233,8 +234,8 @@ class Guard:
         jump = self._jump(taken, led)
         if jump and self._published is not None:
             self.stop(jump)
-        if self.arming and not jump:
-            # One joint state that lies elsewhere than the one before may be a wrong one: the next tells.
+        # One joint state that lies elsewhere than the one before may be a wrong one: the next tells, whatever velocity the driver sends.
+        if self.arming and not jump and (velocity is None or float(np.abs(taken.change).max()) <= STANDING_RAD):
             if velocity is None and 0.0 < taken.seconds <= RECENT_S:
                 velocity = taken.change / taken.seconds
             if velocity is not None:
@@ -247,7 +248,7 @@ class Guard:
             self._arm_deadline_s = None
             self.reason = "no joint state to arm at"
         if self.config.auto_arm and self.state is State.DISARMED and not self.arming and not self.obstacle:
-            self.arm(steady_s)
+            self.arm(steady_s, stamp_of_slot(slot))
         published, first = self._published, self._slot is None
         elapsed = 1 if self._slot is None else slot - self._slot
         if published is None or elapsed < 1:
@@ -339,8 +340,8 @@ class Guard:
             self.reason = f"cannot arm: {error}"
             return
         self._slot = self._ending = None
-        # A plan made from a frame that shows the arm before it was armed, perhaps elsewhere, must not move it.
-        self._gate.clear(since_ns=stamp_ns)
+        # A plan made from a frame that shows the arm before it was armed, perhaps elsewhere, must not move it. Some drivers do not stamp.
+        self._gate.clear(since_ns=max(stamp_ns, self._asked_ns))
         # One stamp from the far future would otherwise make a stream silent for ever.
         self.streams.forget_stamps()
         self._far_cycles = 0

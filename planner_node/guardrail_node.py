@@ -44,6 +44,7 @@ from ros_bridge.numbers import journal_message
 from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
 from ros_bridge.publisher_watch import PublisherWatch
+from ros_bridge.reception import RECEIVED, with_reception
 from ros_bridge.scheduling import go_first
 from ros_bridge.stamps import now_ns, stamp_ns
 from ros_bridge.transport import without_shared_memory
@@ -92,7 +93,7 @@ class GuardrailNode(LifecycleNode):
         self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status(), self._footing()])
         # Raw: what is no message to its last byte is refused here, where the middleware would make one of it.
         self.create_subscription(JointTrajectory, PLAN_TOPIC, self._on_plan, qos.PLAN, raw=True)
-        self.create_subscription(JointState, arm.topics.joint_states, self._on_joint_state, qos.JOINT_STATES, raw=True)
+        self.create_subscription(JointState, arm.topics.joint_states, with_reception(self._on_joint_state), qos.JOINT_STATES, raw=True)
         self._planner = (
             PublisherWatch(self, JointTrajectory, PLAN_TOPIC, qos.plan_watch(p.planner_lease_s), self._on_planner) if p.planner_lease_s else None
         )
@@ -160,7 +161,7 @@ class GuardrailNode(LifecycleNode):
             self._halt()
             rclpy.try_shutdown()
 
-    def _on_parameters(self, parameters: GuardrailParameters) -> None:
+    def _on_parameters(self, parameters: GuardrailParameters, _: frozenset[str]) -> None:
         """Take over what the watchdogs put up with."""
         self.parameters = parameters
         self._gate.config, self._guard.config = parameters.gate, parameters.guard
@@ -196,7 +197,7 @@ class GuardrailNode(LifecycleNode):
             self.get_logger().warning(f"joint state refused: {error}", throttle_duration_sec=1.0)
             return
         # It came when the middleware had it, not when this process got round to it.
-        waited_ns = min(max(time.time_ns() - info["received_timestamp"], 0), _LONGEST_WAIT_NS)
+        waited_ns = min(max(time.time_ns() - info[RECEIVED], 0), _LONGEST_WAIT_NS)
         heard_s = time.monotonic() - waited_ns * _S
         last_s = self._guard.joints.heard_s
         self._guard.measured(reading.position, reading.velocity, reading.stamp_ns, heard_s)
@@ -256,7 +257,7 @@ class GuardrailNode(LifecycleNode):
             response.message = "cannot arm: not active"
             return response
         try:
-            self._guard.arm(time.monotonic())
+            self._guard.arm(time.monotonic(), now_ns(self))
         except GuardError as error:
             response.message = str(error)
             return response

@@ -48,7 +48,7 @@ class Kind(IntEnum):
     DEACTIVATE = 9
     READING = 10
     SEARCH = 11
-    SETTINGS = 12  # their checksum
+    SETTINGS = 12  # their checksum; with a value where zones were named
     VALUES = 13  # not an event: three numbers of the row before, as bits
 
     PLAN = 20

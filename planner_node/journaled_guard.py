@@ -42,9 +42,9 @@ class JournaledGuard(Guard):
         self.journal = journal
         self._inside = False
 
-    def arm(self, steady_s: float) -> None:
+    def arm(self, steady_s: float, ros_ns: int = 0) -> None:
         """See ``Guard``."""
-        self._noted(Kind.ARM, 0, Moment(0, steady_s), super().arm, steady_s)
+        self._noted(Kind.ARM, 0, Moment(ros_ns, steady_s), super().arm, steady_s, ros_ns)
 
     def stop(self, reason: str) -> None:
         """See ``Guard``."""

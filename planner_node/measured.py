@@ -16,6 +16,8 @@ F64 = NDArray[np.float64]
 
 # s: joint states closer than this tell how fast the arm is, and stamps count for no more.
 RECENT_S = 0.1
+# rad: an arm whose joint states differ by more, from one to the next, does not stand, whatever velocity its driver sends. Encoders differ by less.
+STANDING_RAD = 2e-3
 # s: a stamp that gains more than this on the steady clock, from one joint state to the next, was not measured then.
 _LEAP_S = 1.0
 # s without anything newer, after which stamps of another time are a driver that was started again, with a clock of its own.

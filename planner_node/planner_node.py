@@ -102,9 +102,9 @@ class PlannerNode(LifecycleNode):
         self.create_timer(0.2, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._settings.publish(String(data=_settings_text(p)))
 
-    def _on_parameters(self, parameters: PlannerParameters) -> None:
+    def _on_parameters(self, parameters: PlannerParameters, names: frozenset[str]) -> None:
         text = _settings_text(parameters)
-        self._proposer.set(parameters, self.now(), checksum(text))
+        self._proposer.set(parameters, self.now(), checksum(text), zones_named="zones" in names)
         self.parameters = parameters
         self._settings.publish(String(data=text))
 

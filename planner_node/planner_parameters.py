@@ -17,7 +17,7 @@ class PlannerParameters:
 
     ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``solver``,
     ``planner_file``, ``zones``, ``clearance_m``, ``steps`` and ``seed`` take effect with the next goal, the others at once. Zones
-    from ``/planner/zones`` take effect at once and stay in force, in the place of the parameter's, until that is changed.
+    from ``/planner/zones`` take effect at once and stay in force, in the place of the parameter's, until that is set, be it to what it was.
     """
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)

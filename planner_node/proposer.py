@@ -110,20 +110,20 @@ class Proposer:
 
     # What is heard.
 
-    def set(self, parameters: PlannerParameters, now: Moment, name: int = 0) -> None:
-        """Other parameters from now on; a journal calls them by ``name``.
+    def set(self, parameters: PlannerParameters, now: Moment, name: int = 0, zones_named: bool = False) -> None:
+        """Other parameters from now on; a journal calls them by ``name``. ``zones_named``: zones were among what was set, be it to what they were.
 
         Raises:
             ValueError: nothing can be made of them; those before stay.
         """
         self._new_controller(parameters)  # what cannot be built is refused now, not when a goal comes
-        if parameters.zones != self.parameters.zones:
+        if zones_named or parameters.zones != self.parameters.zones:
             self._zones = ZonesInForce(parameters.clearance_m, parameters.zones)
         elif parameters.clearance_m != self.parameters.clearance_m:
             self._zones = self._zones.with_clearance(parameters.clearance_m)
         self._progress.config = parameters.progress()
         self.parameters = parameters
-        self.journal.note(Kind.SETTINGS, name, now)
+        self.journal.note(Kind.SETTINGS, name, now, [1.0] if zones_named else ())
 
     def activate(self, now: Moment) -> None:
         """From now on goals are pursued."""

@@ -120,7 +120,7 @@ class StopCheck:
         """
         left, proven, end = _MOST_CREPT, False, self.source.margins(path[0], active)
         for index, half in enumerate(half_steps):
-            if half.max() > _SLOW_M:
+            if left <= 0 or half.max() > _SLOW_M:
                 break
             begin, end = end, self.source.margins(path[index + 1], active)
             short = np.flatnonzero(~(np.minimum(begin, end) >= half))

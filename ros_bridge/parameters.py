@@ -72,11 +72,12 @@ def parameter(
     return field
 
 
-def declare(node: Node, parameters: type[C], on_change: Callable[[C], None] | None = None) -> C:
+def declare(node: Node, parameters: type[C], on_change: Callable[[C, frozenset[str]], None] | None = None) -> C:
     """Declare every field of the dataclass ``parameters`` on ``node`` and return its values.
 
-    With ``on_change`` those that are not ``fixed`` may be set while the node runs: it is called with the new values after they passed validation and
-    may refuse them with a ``ValueError``, whose text the caller of the set service reads. Without it they are read-only.
+    With ``on_change`` those that are not ``fixed`` may be set while the node runs: it is called with the new values after they passed validation,
+    and the names of those that were set, be it to what they were. It may refuse them with a ``ValueError``, whose text the caller of the set service
+    reads. Without it they are read-only.
 
     Raises:
         ParameterError: a value given on the command line or in a parameter file has the wrong type or lies outside its range,
@@ -105,7 +106,7 @@ def declare(node: Node, parameters: type[C], on_change: Callable[[C], None] | No
                     raise ParameterError(f"parameter '{change.name}' is fixed at the start; restart the node")
             values_now = {**values, **{change.name: _checked(fields[change.name], hints[change.name], change.value) for change in ours}}
             if ours:
-                on_change(_build(parameters, values_now))
+                on_change(_build(parameters, values_now), frozenset(change.name for change in ours))
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         values.update(values_now)

@@ -111,7 +111,7 @@ class SimNode(Node):
 
     # Episodes.
 
-    def _on_episode(self, parameters: EpisodeParameters) -> None:
+    def _on_episode(self, parameters: EpisodeParameters, _: frozenset[str]) -> None:
         self._seed = parameters.episode_seed
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

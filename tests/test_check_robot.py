@@ -125,6 +125,57 @@ def test_a_model_of_another_arm_is_found(manifest):
     assert failures(check_camera(large, False, manifest)) == ["camera.size"] and not failures(check_camera(large, True, manifest))
 
 
+def test_a_guardrail_that_is_stopped_stays_so(ros_context, manifest):
+    made = []
+
+    def stopped(context):
+        guardrail = GuardrailDouble(SETUP.command.topic, context=context)
+        guardrail._state = "STOPPED"
+        made.append(guardrail)
+        return guardrail
+
+    parts = [Part(lambda context: DoubleNode(context, DoubleParameters(width=96, height=80, mistakes=("none",)), SETUP)), Part(stopped)]
+    node = rclpy.create_node("commissioning_check")
+    try:
+        findings = check(SETUP, ARM, manifest, Observer(node, SETUP).look(1.0))
+        assert made[0]._state == "STOPPED", "a check released somebody's stop"
+    finally:
+        node.destroy_node()
+        for part in parts:
+            part.close()
+    assert failures(findings) == ["guardrail.disarmed"], table(findings)
+    assert {finding.key for finding in findings if finding.verdict is Verdict.SKIPPED} == {"guardrail.stop", "guardrail.latched", "guardrail.reset"}
+
+
+def test_an_inactive_guardrail_a_second_one_and_limits_that_nobody_states_do_not_pass():
+    from latent_mpc.commissioning.authority_checks import check_command, check_guardrail
+    from latent_mpc.commissioning.joint_checks import check_joints
+    from latent_mpc.commissioning.observation import Endpoint, GuardrailSeen, Observation
+
+    well = GuardrailSeen("active", "DISARMED", False, "ok", ("STOPPED",), "ok", "DISARMED", "panda_stick", "trajectory")
+    for change, wrong in (({}, []), ({"lifecycle": "inactive"}, ["guardrail.alive"]), ({"output": "velocity"}, ["guardrail.arm"])):
+        assert failures(check_guardrail(dataclasses.replace(well, **change), SETUP, ARM)) == wrong
+    # The same joints, another tool: it would keep another shape away from things.
+    assert failures(check_guardrail(dataclasses.replace(well, robot="franka_panda"), SETUP, ARM)) == ["guardrail.arm"]
+
+    topic, kind = SETUP.command.topic, SETUP.command.type
+    ours = Endpoint("/guardrail_node", kind)
+    heard = {topic: (Endpoint("/controller", kind),)}
+    assert failures(check_command(SETUP, Observation(1.0, {topic: (ours,)}, heard))) == []
+    assert failures(check_command(SETUP, Observation(1.0, {topic: (ours, Endpoint("/lab/guardrail_node", kind))}, heard))) == ["command.publishers"]
+
+    def limits(*tags):
+        joints = zip(ARM.joints, tags, strict=True)
+        urdf = "".join(f"<joint name='{name}' type='revolute'>{tag}</joint>" for name, tag in joints)
+        found = check_joints(SETUP, ARM, Observation(1.0, description=f"<robot>{urdf}</robot>"))
+        return next(finding.verdict for finding in found if finding.key == "description.limits")
+
+    wide = ["<limit lower='-9' upper='9' velocity='9'/>"] * len(ARM.joints)
+    assert limits(*wide) is Verdict.PASSED
+    assert limits(*wide[1:], "") is Verdict.SKIPPED
+    assert limits(*wide[1:], "<limit lower='-9' upper='9' velocity='fast'/>") is Verdict.FAILED
+
+
 @pytest.mark.parametrize(
     ("offered", "requested", "word"),
     [

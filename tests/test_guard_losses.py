@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from test_guard import JOINTS, LIMITS, STILL, Scene, scene  # noqa: F401  (a fixture)
+from test_guard import ARM, JOINTS, LIMITS, STILL, Scene, scene  # noqa: F401  (a fixture)
 
 from planner_node.grid import CYCLE_NS
 from planner_node.guard import GuardConfig, State, Unheard
-from planner_node.plan_gate import Proposal
+from planner_node.plan_gate import PlanRejectedError, Proposal
 
 
 def test_a_driver_whose_stamps_begin_anew_means_braking_and_an_explicit_arming(scene):  # noqa: F811
@@ -94,3 +94,32 @@ def test_after_missed_cycles_arrays_go_on_within_the_limits_from_where_their_con
         assert (np.abs(gained) <= 0.01 * LIMITS.acceleration * (1 + 1e-6)).all()
         assert (np.abs(after.braking.motion(0).acceleration - first.acceleration) <= 0.01 * LIMITS.jerk * (1 + 1e-6)).all()
         assert (np.abs(after.braking.motion(0).position - first.position) <= 0.01 * LIMITS.velocity * (1 + 1e-6)).all()
+
+
+def test_a_plan_from_before_the_request_is_refused_whatever_the_driver_stamps():
+    for age_ns in (None, 10**9):
+        fresh = Scene()
+        stamp_ns = 0 if age_ns is None else fresh.ros_ns - age_ns
+        fresh.guard.arm(fresh.steady_s, fresh.ros_ns)
+        fresh.guard.measured(fresh.position, STILL, stamp_ns, fresh.steady_s)
+        assert fresh.guard.state is State.HOLDING
+        with pytest.raises(PlanRejectedError, match="older than the arming"):
+            fresh.plan(age_s=0.05)
+        fresh.plan()
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.3])
+def test_a_driver_that_sends_zeros_for_velocities_does_not_arm_an_arm_that_moves(scene, speed):  # noqa: F811
+    scene.measure()
+    scene.guard.arm(scene.steady_s)
+    for cycle in range(1, 60):
+        scene.slot += 1
+        scene.guard.measured(ARM.home + 0.01 * speed * cycle, STILL, scene.ros_ns, scene.steady_s)
+        scene.guard.cycle(scene.slot, scene.steady_s)
+    assert scene.guard.state is (State.DISARMED if speed else State.HOLDING)
+    assert not scene.guard.arming
+    if speed:
+        scene.position = ARM.home + 0.01 * speed * 59
+        scene.arm()
+        scene.tick(2)
+        assert scene.guard.state is State.HOLDING, "once it stands it is armed"

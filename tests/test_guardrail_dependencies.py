@@ -10,11 +10,12 @@ import time
 
 import numpy as np
 import pytest
-from conftest import wait_until
+from conftest import REPOSITORY, wait_until
 
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from latent_mpc.bringup import MODULES, node_command
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 from test_guardrail_node import ARM, MODULE, PATIENT, arm  # noqa: F401  (a fixture)
@@ -24,8 +25,9 @@ from ros_bridge import qos
 from ros_bridge.diagnostics import Spread, status_values
 from ros_bridge.joints import joint_state_message
 from ros_bridge.stamps import header_at, now_ns
-from ros_bridge.transport import without_shared_memory
+from ros_bridge.transport import PICTURES, with_room_for_pictures, without_shared_memory
 
+PROFILE = REPOSITORY / "launch" / "config" / "fastdds.xml"
 PLANNER = "latent_mpc.faults_planner_node"
 LEASED = (*PATIENT, "-p", "auto_arm:=true", "-p", "plan_timeout_s:=5.0", "-p", "frame_timeout_s:=5.0")
 
@@ -101,10 +103,11 @@ print(sum(open(task + "/comm").read().startswith("dds.shm") for task in glob.glo
 """
 
 
+@pytest.mark.parametrize("profile", [False, True], ids=["alone", "with the pictures' profile"])
 @pytest.mark.parametrize("reach", ["LOCALHOST", "SUBNET"])
-def test_without_shared_memory_nobody_of_this_process_waits_on_it(reach):
+def test_without_shared_memory_nobody_of_this_process_waits_on_it(reach, profile):
     def threads(how):
-        environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": reach}
+        environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": reach, **(with_room_for_pictures(PROFILE, {}) if profile else {})}
         found = subprocess.run([sys.executable, "-c", THREADS, how], env=environment, capture_output=True, text=True, check=True)
         return int(found.stdout.split()[-1])
 
@@ -112,11 +115,63 @@ def test_without_shared_memory_nobody_of_this_process_waits_on_it(reach):
     assert threads("without") == 0
 
 
-def test_transports_that_somebody_chose_stay():
+def test_transports_that_somebody_chose_stay(tmp_path):
     chosen = {"FASTDDS_BUILTIN_TRANSPORTS": "SHM", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     given = dict(chosen)
     without_shared_memory(given)
     assert given == chosen
+    own = tmp_path / "own.xml"
+    own.write_text(PROFILE.read_text().replace(PICTURES, "lab"))
+    given = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(own)}
+    without_shared_memory(given)
+    assert given == {"FASTRTPS_DEFAULT_PROFILES_FILE": str(own)}
+    for distro, variable in (("kilted", "FASTDDS_DEFAULT_PROFILES_FILE"), ("humble", "FASTRTPS_DEFAULT_PROFILES_FILE")):
+        assert with_room_for_pictures(PROFILE, {"ROS_DISTRO": distro}) == {variable: str(PROFILE)}
+    assert with_room_for_pictures(PROFILE, chosen) == with_room_for_pictures(PROFILE, given) == {}
+
+
+def test_only_who_passes_pictures_on_is_given_memory_for_them(monkeypatch):
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    given = {name: node_command(name).environment for name in MODULES}
+    assert {name for name, environment in given.items() if environment} == {"sim_node", "framing_node", "perception_node", "recorder_node"}
+    assert set(given["sim_node"].values()) == {str(PROFILE)}
+
+
+TALK = """
+import sys, time
+from ros_bridge.transport import without_shared_memory
+if sys.argv[1] == "hears":
+    without_shared_memory()
+import rclpy
+from std_msgs.msg import String
+rclpy.init()
+node = rclpy.create_node(sys.argv[1])
+heard = []
+if sys.argv[1] == "hears":
+    node.create_subscription(String, "/word", heard.append, 10)
+    until = time.monotonic() + 30.0
+    while not heard and time.monotonic() < until:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    print(len(heard) > 0)
+else:
+    words = node.create_publisher(String, "/word", 10)
+    while True:
+        words.publish(String(data="x" * 100_000))
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("reach", ["LOCALHOST", "SUBNET"])
+def test_who_shares_pictures_is_heard_by_who_speaks_over_udp_alone(reach):
+    environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": reach, **with_room_for_pictures(PROFILE, {})}
+    speaker = subprocess.Popen([sys.executable, "-c", TALK, "speaks"], env=environment)
+    try:
+        found = subprocess.run([sys.executable, "-c", TALK, "hears"], env=environment, capture_output=True, text=True, check=True)
+    finally:
+        speaker.kill()
+        speaker.wait()
+    assert found.stdout.split()[-1] == "True"
 
 
 @pytest.mark.parametrize(("wish", "policies"), [("none", ("SCHED_OTHER",)), ("auto", ("SCHED_FIFO", "SCHED_OTHER"))])

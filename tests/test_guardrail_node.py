@@ -214,7 +214,7 @@ def test_bad_plans_are_counted_and_change_nothing(arm, start_node):
 
 
 def test_lost_joint_states_brake_the_arm(arm, start_node):
-    node = start_node(MODULE, "-p", "joint_timeout_s:=0.3", "-p", "auto_arm:=true", "-p", "plan_timeout_s:=10.0")
+    node = start_node(MODULE, "-p", "joint_timeout_s:=0.3", "-p", "auto_arm:=true", "-p", "plan_timeout_s:=10.0", "-p", "planner_lease_s:=0.0")
     arm.wait_for("HOLDING")
     arm.plan(0.2, seconds=8.0)
     arm.wait_for("TRACKING")

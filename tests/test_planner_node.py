@@ -295,6 +295,10 @@ def test_zones_from_a_topic_hold_at_once_and_what_cannot_be_read_changes_nothing
     assert follower.values["zones"] == "1" and "those in force stay" in planner.output
     follower.fence("[]")
     wait_until(lambda: follower.values["zones"] == "0", what="no zone")
+    follower.fence(json.dumps([fence]))
+    wait_until(lambda: follower.values["zones"] == "1", what="a zone again")
+    assert follower.set("zones", "") == (True, ""), "the parameter has not changed, and is meant all the same"
+    wait_until(lambda: follower.values["zones"] == "0", what="no zone by the parameter")
 
 
 def test_a_planner_in_a_hurry_ends_where_no_action_leads_nearer(start_node, follower, tmp_path_factory):

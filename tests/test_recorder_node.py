@@ -82,6 +82,26 @@ def test_every_message_is_in_the_bag_whatever_its_quality_of_service(tmp_path, n
     assert sum(1 for _ in read_messages(tmp_path / "bag", ["/camera/image_raw"])) == 20
 
 
+def test_a_profile_follows_the_names_that_a_launch_file_gives(tmp_path, node, start_node):
+    renamed = {"/joint_states": "/arm1/joint_states", "/camera/image_raw": "/framed/image_raw", "/planner/status": "/arm1/planner/status"}
+    ours = [node.create_publisher(JointState, renamed["/joint_states"], CAMERA), node.create_publisher(Image, renamed["/camera/image_raw"], CAMERA)]
+    stranger = node.create_publisher(JointState, "/joint_states", CAMERA)
+    remaps = [part for old, new in renamed.items() for part in ("-r", f"{old}:={new}")]
+    process = start_node(MODULE, "-p", "profile:=evaluation", "-p", f"output:={tmp_path / 'bag'}", *remaps)
+    for publisher in ours:
+        heard_by_recorder(publisher)
+    for _ in range(10):
+        ours[0].publish(JointState(name=["ours"], position=[1.0]))
+        ours[1].publish(array_to_image(np.zeros((8, 8, 3), np.uint8), Header()))
+        stranger.publish(JointState(name=["theirs"], position=[2.0]))
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert process.stop() == 0, process.output
+    topics = read_topics(tmp_path / "bag")
+    assert {"/arm1/joint_states", "/framed/image_raw"} <= topics.keys() and not {"/joint_states", "/camera/image_raw"} & topics.keys()
+    assert {tuple(entry.message.name) for entry in read_messages(tmp_path / "bag", ["/arm1/joint_states"])} == {("ours",)}
+
+
 def test_what_does_not_fit_the_queue_is_dropped_and_counted(tmp_path, node, start_node):
     heard = []
     node.create_subscription(DiagnosticArray, "/diagnostics", lambda msg: heard.extend(msg.status), STATUS)

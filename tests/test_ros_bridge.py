@@ -283,10 +283,11 @@ NODE = """
             print(declare(self, Parameters, self.change), flush=True)
             tries = [("speed", 0.5), ("speed", 3.0), ("gains", [-1.0]), ("mode", "odd"), ("speed", 1.6), ("speed", float("nan"))]
             print([self.set_parameters([Parameter(name, value=value)])[0].successful for name, value in tries], flush=True)
-            print(self.now, flush=True)
+            self.set_parameters_atomically([Parameter("speed", value=0.5), Parameter("gains", value=[3.0])])
+            print(*self.now, flush=True)
 
-        def change(self, parameters: Parameters) -> None:
-            self.now = parameters
+        def change(self, parameters: Parameters, names: frozenset[str]) -> None:
+            self.now = parameters, sorted(names)
 
     sys.exit(run_node(Example))
 """
@@ -327,7 +328,7 @@ def test_a_signal_ends_the_process_cleanly(number, tmp_path):
     try:
         wait_until(lambda: node.output.count("Parameters(") == 2, what="the example node's start", timeout_s=60.0)
         assert "[True, False, False, False, False, False]" in node.output
-        assert "Parameters(speed=0.5, gains=(1.0, 2.0), mode='slow')" in node.output
+        assert "Parameters(speed=0.5, gains=(3.0,), mode='slow') ['gains', 'speed']" in node.output, "what is set to what it was is named, too"
     finally:
         exit_status = node.stop(number, timeout_s=60.0)
     assert exit_status == 0 and "Traceback" not in node.output

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spheres import ARM, REACH, TOOL, Balls
 
 from planner_node.clearance import AllMargins, CollisionMargins, WorkspaceMargins
-from planner_node.stop_check import SpeedLimit, StopCheck
+from planner_node.stop_check import _MOST_CREPT, SpeedLimit, StopCheck
 from planner_node.workspace import read_workspace
 
 MARGIN = 0.01
@@ -117,3 +117,11 @@ def test_an_arm_at_its_very_margin_may_leave_it_but_not_come_closer(spare_m):
         assert min(balls.distances(q).min() for q in densely(away, 50)) >= MARGIN
     towards = 2.0 * ARM.home - away
     assert "too close" in check.refuse(towards)
+
+
+def test_a_long_slow_way_to_something_is_refused_after_as_many_measurements_as_creeping_may_take():
+    path = ARM.home + np.linspace(0.0, 0.15, 400)[:, None] * np.ones(ARM.home.size)
+    balls = Balls((TOOL.point(path[-1]), 0.02))
+    check = StopCheck(CollisionMargins(balls, balls.reach, MARGIN), 0.01)
+    assert "too close" in check.refuse(path)
+    assert balls.asked <= _MOST_CREPT + 8 + 3, "a cycle would be late"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from latent_mpc.processes import NodeCommand, Value
+from ros_bridge.transport import with_room_for_pictures
 
 MODULES = {
     "sim_node": "sim.sim_node",
@@ -16,6 +17,8 @@ MODULES = {
     "recorder_node": "latent_mpc.recorder_node",
     "framing_node": "latent_mpc.framing_node",
 }
+PICTURES = ("sim_node", "framing_node", "perception_node", "recorder_node")
+"""Who passes pictures on, and shares memory for them. The guardrail must not: ``ros_bridge.transport`` says why."""
 # A bag that is written late is as good; a command is not.
 _NICENESS = {"recorder_node": 5}
 _PUSHES = ("push", "push-far", "push-further", "push-around")
@@ -56,10 +59,19 @@ def parameter_file(name: str) -> Path:
     return find_shared(Path("launch", "config", file), Path("config", file))
 
 
+def transport(name: str) -> dict[str, str]:
+    """Environment variables that give the node called ``name`` the room that its messages need; those that the user has set stay.
+
+    Raises:
+        BringupError: the profile is missing.
+    """
+    return with_room_for_pictures(find_shared("launch/config/fastdds.xml", "config/fastdds.xml")) if name in PICTURES else {}
+
+
 def node_command(name: str, **parameters: Value) -> NodeCommand:
     """The node called ``name`` with its shipped parameter file, and ``parameters`` on top of it.
 
     Raises:
         BringupError: the parameter file is missing.
     """
-    return NodeCommand(name, MODULES[name], parameter_file(name), parameters, _NICENESS.get(name, 0))
+    return NodeCommand(name, MODULES[name], parameter_file(name), parameters, _NICENESS.get(name, 0), environment=transport(name))

@@ -37,7 +37,10 @@ MODE = LaunchArgument(
     _maybe(("planner", "actor", "cem")),
 )
 ZONES = LaunchArgument(
-    "zones", "", "forbidden zones in YAML: a list of {centre: [x, y], half: [a, b], yaw: rad}; by default what the parameter files say"
+    "zones",
+    "",
+    "forbidden zones in YAML, for the planner alone (scene is the guardrail's): a list of {centre: [x, y], half: [a, b], yaw: rad}; "
+    "by default what the parameter files say",
 )
 RECORD = LaunchArgument("record", "", "folder of a bag to record into; must not exist yet; by default nothing is recorded")
 AUTO_ARM = LaunchArgument(
@@ -70,7 +73,11 @@ ARM = (
     MODE,
     ZONES,
     LaunchArgument("steps", "", "actions that an episode may take; by default what the parameter files say"),
-    LaunchArgument("scene", "", "what stands around the arm: a YAML file or the YAML itself; by default what the parameter files say"),
+    LaunchArgument(
+        "scene",
+        "",
+        "what stands around the arm, for the guardrail, fixed at its start: a YAML file or the YAML itself; by default what the parameter files say",
+    ),
     LaunchArgument("workspace", "", "where the tool may be, in YAML; by default what the parameter files say"),
     LaunchArgument("joint_states", "", "topic of the measured joints; by default the robot's"),
     LaunchArgument("command", "", "topic that the controller listens to; by default the robot's"),

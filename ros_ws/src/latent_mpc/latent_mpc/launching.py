@@ -34,7 +34,7 @@ from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
-from latent_mpc.bringup import MODULES
+from latent_mpc.bringup import MODULES, transport
 from latent_mpc.launch_arguments import LaunchArgument
 from latent_mpc.launch_parameters import overlay, shipped_parameters
 from launch import Event, EventHandler, LaunchContext, LaunchDescription
@@ -118,7 +118,7 @@ class Crew:
             emulate_tty=True,
             prefix=f"nice -n {_NICENESS[name]}" if name in _NICENESS else None,
             # ros2 launch that is killed, or told to end by SIGTERM, leaves its processes behind; these end with it, the guardrail by braking.
-            additional_env={PARENT_VARIABLE: str(os.getpid())},
+            additional_env={PARENT_VARIABLE: str(os.getpid()), **transport(name)},
             respawn=name in RESPAWNED,
             respawn_delay=RESPAWN_DELAY_S,
         )

@@ -100,7 +100,7 @@ class _Player:
         elif entry.kind is Kind.LOOK:
             self._look()
         elif entry.kind is Kind.ARM:
-            self._arm(at.steady_s)
+            self._arm(at)
         elif entry.kind is Kind.STOP:
             guard.stop("stop requested")
         elif entry.kind is Kind.RESET:
@@ -157,13 +157,13 @@ class _Player:
         except PlanRejectedError:
             return
 
-    def _arm(self, steady_s: float) -> None:
+    def _arm(self, at: Moment) -> None:
         # Where the arm is put for an episode has nothing to do with where the last one led.
         self._shift = self._last = None
         try:
             if self._guard.state is State.STOPPED:
                 self._guard.reset()
-            self._guard.arm(steady_s)
+            self._guard.arm(at.steady_s, at.ros_ns)
         except GuardError:
             return
 

@@ -189,7 +189,7 @@ class PlannerReplay:
             elif kind is Kind.ZONES and what in zones:
                 proposer.zones(zones[what], at)
             elif kind is Kind.SETTINGS and what in recorded.planner_settings:
-                proposer.set(self.settings(recorded.planner_settings[what]), at)
+                proposer.set(self.settings(recorded.planner_settings[what]), at, zones_named=bool(event.values))
             elif kind is Kind.CANCEL:
                 proposer.cancel(at)
             elif kind is Kind.TICK:

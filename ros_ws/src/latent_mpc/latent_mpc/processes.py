@@ -39,6 +39,8 @@ class NodeDiedError(RuntimeError):
 class NodeCommand:
     """A node to start: ``python -m module`` with a parameter file, single parameters that override it, and names that it is to use for others.
 
+    ``environment`` is added to that of all nodes.
+
     ``niceness`` above 0 lets the other nodes go first where cores are short.
     """
 
@@ -48,6 +50,7 @@ class NodeCommand:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     niceness: int = 0
     remaps: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> list[str]:
         """The command line."""
@@ -78,7 +81,7 @@ class Processes:
         logs.mkdir(parents=True, exist_ok=True)
         try:
             for command in commands:
-                self._start(command, {**os.environ, **_ONE_THREAD, **environment})
+                self._start(command, {**os.environ, **_ONE_THREAD, **command.environment, **environment})
         except BaseException:
             self.stop()
             raise

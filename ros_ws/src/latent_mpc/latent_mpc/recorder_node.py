@@ -13,7 +13,7 @@ from rclpy.serialization import deserialize_message
 from std_srvs.srv import Trigger
 
 from latent_mpc.bags.listening import Listener
-from latent_mpc.bags.profiles import PROFILES, chosen
+from latent_mpc.bags.profiles import OWN_TOPICS, PROFILES, chosen
 from latent_mpc.bags.recording import Recording, Ring
 from latent_mpc.bags.storage import BagError
 from latent_mpc.bags.writer import COMPRESSIONS, Format
@@ -56,7 +56,9 @@ class RecorderNode(Node):
         if not parameters.output:
             raise BagError("parameter 'output' is not set: which folder shall the bag go to?")
         self._profile = chosen(parameters.profile, parameters.topics)
-        self._trigger_topic = parameters.trigger_topic if parameters.before_s > 0 else ""
+        # What is here called by our names: remap rules put them into a namespace, or in the place of a driver's.
+        self._ours = {self.resolve_topic_name(name): name for name in (*OWN_TOPICS, *self._profile.waits_for)}
+        self._trigger_topic = self.resolve_topic_name(parameters.trigger_topic) if parameters.before_s > 0 else ""
         self._stopped = False
         self._listener = Listener(self)
         self._refused: dict[str, str] = {}
@@ -96,8 +98,10 @@ class RecorderNode(Node):
             self.context.try_shutdown()
             return
         for topic, types in self.get_topic_names_and_types():
-            if topic in self._refused or not (self._profile.wants(topic, types[0]) or topic == self._trigger_topic):
+            if topic in self._refused or not (self._wanted(topic, types[0]) or topic == self._trigger_topic):
                 continue
+            if self.resolve_topic_name(topic) != topic:
+                continue  # remapped: whoever subscribes to it here hears another topic
             publishers = self.get_publishers_info_by_topic(topic)
             if not publishers:
                 continue
@@ -114,10 +118,13 @@ class RecorderNode(Node):
         assert self._recording is not None
         for message in self._listener.take():
             channel = message.channel
-            if self._profile.wants(channel.topic, channel.msgtype):
+            if self._wanted(channel.topic, channel.msgtype):
                 self._recording.put(message)
             if channel.topic == self._trigger_topic and channel.msgtype == _STATUS_TYPE:
                 self._watch(message.data, message.time_ns)
+
+    def _wanted(self, topic: str, msgtype: str) -> bool:
+        return self._profile.wants(self._ours.get(topic, topic), msgtype)
 
     def _watch(self, data: bytes, time_ns: int) -> None:
         """A guardrail that comes to a stop is a trigger; one that still stands is not."""
@@ -146,13 +153,14 @@ class RecorderNode(Node):
         if level == OK and (recording.dropped or self._refused):
             level, message = WARN, "messages dropped" if recording.dropped else "topics refused"
         heard = self._listener.topics
+        waiting = [topic for topic in map(self.resolve_topic_name, self._profile.waits_for) if topic not in heard and topic not in self._refused]
         values: dict[str, Value] = {
             "bag": str(recording.folder),
             "written": recording.written,
             "dropped": recording.dropped,
             "lost": self._listener.lost,
             "triggers": recording.triggers,
-            "waiting_for": " ".join(topic for topic in self._profile.waits_for if topic not in heard and topic not in self._refused),
+            "waiting_for": " ".join(waiting),
             "refused": "; ".join(f"{topic}: {reason}" for topic, reason in self._refused.items()),
         }
         return [status("recorder_node", message, values, level=level)]

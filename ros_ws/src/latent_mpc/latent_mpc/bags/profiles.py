@@ -17,6 +17,7 @@ OWN_TOPICS = (
     "/goal/latent",
     "/guardrail/journal",
     "/guardrail/settings",
+    "/guardrail/shadow",
     "/guardrail/status",
     "/joint_states",
     "/joint_trajectory_controller/joint_trajectory",

@@ -25,5 +25,5 @@ def check(setup: RobotSetup, arm: ArmDescription | None, manifest: Manifest | No
         *check_camera(seen, camera.framed, manifest),
         *check_model(setup, arm, manifest),
         *check_command(setup, seen),
-        *check_guardrail(seen.guardrail),
+        *check_guardrail(seen.guardrail, setup, arm),
     ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
 from rclpy.node import Node
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -23,6 +26,9 @@ class GuardrailDouble(Node):
         self._state = "HOLDING" if "armed_guardrail" in mistakes else "DISARMED"
         self._commands = self.create_publisher(JointTrajectory, command_topic, qos.COMMAND)
         self._status = self.create_publisher(DiagnosticStatus, "/guardrail/status", qos.STATUS)
+        self._settings = self.create_publisher(String, "/guardrail/settings", qos.GOAL)
+        robot = "franka_panda" if "guardrail_of_another_arm" in mistakes else "panda_stick"
+        self._settings.publish(String(data=json.dumps({"robot": robot, "output": "trajectory"})))
         self._after_stop = 0
         self.create_service(GetState, "~/get_state", self._on_get_state)
         self.create_service(Trigger, "~/stop", self._on_stop)

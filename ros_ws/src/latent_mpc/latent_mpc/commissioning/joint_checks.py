@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from arm_model import ArmDescription
@@ -43,8 +44,8 @@ def _states(setup: RobotSetup, arm: ArmDescription | None, joints: JointsSeen | 
     short = len(joints.positions) != len(joints.names)
     told = f"{len(joints.positions)} positions for {len(joints.names)} names" if short else f"not finite: {', '.join(broken)}" if broken else "finite"
     findings.append(judged("joints.values", not broken and not short, told, "the driver sends no measurement: is the arm powered and homed?"))
-    told = "sent" if joints.velocities else "none: differences of positions are taken"
-    findings.append(judged("joints.velocities", True, told, ""))
+    without = skipped("joints.velocities", "none: differences of positions are taken")
+    findings.append(judged("joints.velocities", True, "sent", "") if joints.velocities else without)
     if arm is None:
         return [*findings, skipped("joints.soft_limits", "no arm description")]
     soft = arm.soft_limits
@@ -76,18 +77,35 @@ def _driver_urdf(setup: RobotSetup, arm: ArmDescription | None, text: str) -> li
     findings.append(judged("description.joints", not missing, told, "the driver was started for another arm or with a prefix"))
     if arm is None:
         return [*findings, skipped("description.limits", "no arm description")]
-    wider = [text for name in arm.joints if (limit := tags.get(name)) is not None for text in _wider(arm, name, limit)]
+    bounds = {name: _bounds(tags.get(name)) for name in arm.joints}
+    wider = [text for name, bound in bounds.items() for text in _wider(arm, name, bound)]
+    unstated = [name for name, bound in bounds.items() if not bound]
+    if not wider and unstated:
+        return [*findings, skipped("description.limits", f"the driver's URDF states none of {', '.join(unstated)}")]
     advice = "tighten `limits` in the arm description: what the driver refuses or cuts off is not followed"
     findings.append(judged("description.limits", not wider, "; ".join(wider) or "ours lie within the driver's", advice))
     return findings
 
 
-def _wider(arm: ArmDescription, name: str, limit: ElementTree.Element) -> list[str]:
-    index, ours = arm.joints.index(name), arm.limits
-    found = []
-    bounds = {"lower": (float(ours.lower[index]), -1.0), "upper": (float(ours.upper[index]), 1.0), "velocity": (float(ours.velocity[index]), 1.0)}
-    for kind, (own, sign) in bounds.items():
-        text = limit.get(kind)
-        if text is not None and sign * own > sign * float(text) + _SAME:
-            found.append(f"{name}: our {kind} {own:.3f}, the driver's {float(text):.3f}")
+def _bounds(limit: ElementTree.Element | None) -> dict[str, float]:
+    """Which of lower, upper and velocity a joint's ``<limit>`` states; NaN for what is no number, which nothing lies within."""
+    found = {}
+    for kind in ("lower", "upper", "velocity"):
+        text = None if limit is None else limit.get(kind)
+        if text is not None:
+            try:
+                found[kind] = float(text)
+            except ValueError:
+                found[kind] = math.nan
     return found
+
+
+def _wider(arm: ArmDescription, name: str, bounds: Mapping[str, float]) -> list[str]:
+    index, ours = arm.joints.index(name), arm.limits
+    own = {"lower": float(ours.lower[index]), "upper": float(ours.upper[index]), "velocity": float(ours.velocity[index])}
+    signs = {"lower": -1.0}
+    return [
+        f"{name}: our {kind} {own[kind]:.3f}, the driver's {bound:.3f}"
+        for kind, bound in bounds.items()
+        if not signs.get(kind, 1.0) * own[kind] <= signs.get(kind, 1.0) * bound + _SAME
+    ]

@@ -18,6 +18,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "controller_wants_latched": ("command.qos",),
     "tighter_driver_limits": ("description.limits",),
     "driver_of_another_arm": ("description.joints",),
+    "guardrail_of_another_arm": ("guardrail.arm",),
     "armed_guardrail": ("guardrail.disarmed",),
     "stop_does_not_latch": ("guardrail.latched",),
 }

@@ -75,6 +75,7 @@ class GuardrailSeen:
     """The guardrail: its lifecycle state, what its status said, and what ~/stop and ~/reset did; empty texts for no answer.
 
     ``after_stop`` are all states that were reported from the answer of ~/stop until ~/reset was called, ``after_reset`` the last one after it.
+    ``robot`` and ``output`` are parameters of it, empty where it does not say what its settings are.
     """
 
     lifecycle: str = ""
@@ -84,6 +85,8 @@ class GuardrailSeen:
     after_stop: tuple[str, ...] = ()
     reset: str = ""
     after_reset: str = ""
+    robot: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)

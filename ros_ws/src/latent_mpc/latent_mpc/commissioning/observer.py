@@ -1,7 +1,11 @@
-"""Looking at the live graph for a few seconds. It listens, asks, and calls ~/stop and ~/reset of the guardrail; it never commands."""
+"""Looking at the live graph for a few seconds.
+
+It listens, asks, and calls ~/stop and ~/reset of a guardrail that is not stopped already; it never commands.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +32,7 @@ from ros_bridge.images import ImageError, image_to_array
 from ros_bridge.stamps import now_ns, stamp_ns
 
 _ENDLESS_NS = 1e18
+_STOPPED = "STOPPED"
 _ANSWER_S, _LATCHED_S, _RELEASED_S = 5.0, 0.7, 0.3
 # Whoever published the robot's description did so at its start.
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -52,11 +57,13 @@ class Observer:
             node.create_subscription(String, setup.description, lambda msg: self._newest.__setitem__("description", msg.data), _LATCHED)
         status = resolved("guardrail/status", namespace)
         node.create_subscription(DiagnosticStatus, status, lambda msg: self._statuses.append((time.monotonic(), msg)), qos.STATUS)
+        settings = resolved("guardrail/settings", namespace)
+        node.create_subscription(String, settings, lambda msg: self._newest.__setitem__("settings", msg.data), qos.GOAL)
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
 
     def look(self, seconds: float, try_stop: bool = True) -> Observation:
-        """Listen for ``seconds``, then ask the guardrail, and stop and reset it when ``try_stop``."""
+        """Listen for ``seconds``, then ask the guardrail, and stop and reset it when ``try_stop``, unless it is stopped already."""
         self._spin(seconds)
         publishers, subscribers = self._endpoints()
         seen = Observation(
@@ -106,8 +113,11 @@ class Observer:
             return None
         label = "" if lifecycle is None else str(lifecycle.current_state.label)
         newest = self._statuses[-1][1] if self._statuses else DiagnosticStatus()
-        found = GuardrailSeen(label, str(newest.message), status_values(newest).get("shadow") == "true", stop="not tried")
-        if not try_stop:
+        robot, output = _settings(self._newest.get("settings", ""))
+        shadow = status_values(newest).get("shadow") == "true"
+        found = GuardrailSeen(label, str(newest.message), shadow, stop="not tried", robot=robot, output=output)
+        # A guardrail that somebody stopped stays stopped: its latch is not ours to release.
+        if not try_stop or found.state == _STOPPED:
             return found
         stop = _told(self._call(Trigger, "stop"))
         answered = time.monotonic()
@@ -130,6 +140,15 @@ class Observer:
             return answer.result() if answer.done() else None
         finally:
             self._node.destroy_client(client)
+
+
+def _settings(text: str) -> tuple[str, str]:
+    """The robot and the output that a guardrail's settings name; empty where they cannot be read."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return "", ""
+    return (str(content.get("robot", "")), str(content.get("output", ""))) if isinstance(content, dict) else ("", "")
 
 
 def _told(answer: Any) -> str:
