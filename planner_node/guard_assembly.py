@@ -33,3 +33,9 @@ def build_guard(p: GuardrailParameters, arm: ArmDescription) -> tuple[JournaledG
     gate, journal = PlanGate(p.gate), Journal()
     streams = JournaledStaleness(StalenessConfig(p.frame_hold_s, p.frame_stop_s), journal)
     return JournaledGuard(p.guard, Shield(ShieldConfig(limits, _CYCLE_S), around), gate, streams, journal), gate, around
+
+
+def retune(p: GuardrailParameters, guard: JournaledGuard, gate: PlanGate) -> None:
+    """Take over what ``p`` says of tolerances and watchdogs; the rest is fixed once the guard is built."""
+    gate.config, guard.config = p.gate, p.guard
+    guard.streams.config = StalenessConfig(p.frame_hold_s, p.frame_stop_s)

@@ -32,12 +32,11 @@ from trajectory_msgs.msg import JointTrajectory
 from arm_model import load_arm
 from planner_node.grid import CYCLE_NS, Grid, stamp_of_slot
 from planner_node.guard import Command, GuardError, State
-from planner_node.guard_assembly import build_guard
+from planner_node.guard_assembly import build_guard, retune
 from planner_node.guardrail_parameters import GuardrailParameters
-from planner_node.journal import Kind, Moment
+from planner_node.journal import Kind, Moment, checksum
 from planner_node.journaled_guard import CAMERA, PERCEPTION
 from planner_node.plan_gate import PlanRejectedError, Proposal
-from planner_node.staleness import StalenessConfig
 from ros_bridge import diagnostics, qos
 from ros_bridge.joints import JointError, Trajectory, read_joint_state_payload, read_trajectory_payload, trajectory_message
 from ros_bridge.numbers import journal_message
@@ -108,7 +107,7 @@ class GuardrailNode(LifecycleNode):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.1, self._watch, clock=self._steady)
-        self._settings.publish(String(data=json.dumps(asdict(p), sort_keys=True)))
+        self._settings.publish(String(data=_settings_text(p)))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the cycle in phase with the 10 ms grid of ROS time."""
@@ -164,9 +163,10 @@ class GuardrailNode(LifecycleNode):
     def _on_parameters(self, parameters: GuardrailParameters, _: frozenset[str]) -> None:
         """Take over what the watchdogs put up with."""
         self.parameters = parameters
-        self._gate.config, self._guard.config = parameters.gate, parameters.guard
-        self._streams.config = StalenessConfig(parameters.frame_hold_s, parameters.frame_stop_s)
-        self._settings.publish(String(data=json.dumps(asdict(parameters), sort_keys=True)))
+        text = _settings_text(parameters)
+        self._guard.journal.note(Kind.SETTINGS, checksum(text), Moment(0, time.monotonic()))
+        retune(parameters, self._guard, self._gate)
+        self._settings.publish(String(data=text))
 
     def _on_frame(self, stream: str, msg: CameraInfo | Image) -> None:
         self._streams.heard(stream, stamp_ns(msg.header.stamp), time.monotonic())
@@ -366,6 +366,10 @@ class GuardrailNode(LifecycleNode):
 
     def _log_rejection(self, error: PlanRejectedError) -> None:
         self.get_logger().warning(f"plan rejected: {error}", throttle_duration_sec=1.0)
+
+
+def _settings_text(parameters: GuardrailParameters) -> str:
+    return json.dumps(asdict(parameters), sort_keys=True)
 
 
 def _start() -> GuardrailNode:

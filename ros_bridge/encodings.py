@@ -93,6 +93,19 @@ COLOUR_ENCODINGS = tuple(_COLOUR)
 DEPTH_ENCODINGS = tuple(_DEPTH)
 
 
+def picture_pixels(msg: Any) -> U8:
+    """The pixels ``(H, W, 3) uint8``, red first, of an Image or a CompressedImage; see ``colour_pixels`` and ``compressed_pixels``.
+
+    Raises:
+        ImageError: it is neither, or cannot be decoded.
+    """
+    if hasattr(msg, "format"):
+        return compressed_pixels(msg)
+    if not hasattr(msg, "encoding"):
+        raise ImageError("a message of this type holds no picture: expected sensor_msgs/Image or CompressedImage")
+    return colour_pixels(msg)
+
+
 def colour_pixels(msg: ImageMessage) -> U8:
     """The pixels ``(H, W, 3) uint8``, red first, of a picture in any of ``COLOUR_ENCODINGS``.
 
@@ -127,12 +140,15 @@ def compressed_pixels(msg: CompressedMessage) -> U8:
     """The pixels ``(H, W, 3) uint8``, red first, of a JPEG or PNG picture.
 
     Raises:
-        ImageError: it is a depth image, or cannot be decoded.
+        ImageError: it is a depth image, has 16 bits per colour, or cannot be decoded.
     """
     form = str(msg.format)
-    if "compressedDepth" in form:
+    if "compressedDepth" in form or form.split(";")[0].strip() in _DEPTH:
         raise ImageError(f"compressed image format is '{form}', a depth image")
-    decoded = _imdecode(msg.data, cv2.IMREAD_COLOR, form)
+    # Without IMREAD_ANYDEPTH, 16 bits would be cut to 8 and nobody told.
+    decoded = _imdecode(msg.data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, form)
+    if decoded.dtype != np.uint8:
+        raise ImageError(f"compressed image with format '{form}' holds {decoded.dtype}, expected 8 bits per colour")
     # Encoders take blue first; a few publishers handed them red first, and say so.
     swapped = "compressed rgb" in form
     return decoded if swapped else np.ascontiguousarray(decoded[..., ::-1])

@@ -14,11 +14,18 @@ Edit = Callable[[str, int, Any], Any]
 """Topic, time in ns and message to a message, to bytes that are no message, or to None to leave it out."""
 
 
-def rewritten(bag: Path, out: Path, edit: Edit, topics: Callable[[str], bool] = lambda topic: True, only: tuple[str, ...] = ()) -> Path:
+def rewritten(
+    bag: Path,
+    out: Path,
+    edit: Edit,
+    topics: Callable[[str], bool] = lambda topic: True,
+    only: tuple[str, ...] = (),
+    renamed: Callable[[str], str] = lambda topic: topic,
+) -> Path:
     """A copy of ``bag`` at ``out`` with the topics that pass ``topics``. ``edit`` is asked about those of ``only``; the others are copied raw."""
     with AnyReader([bag], default_typestore=TYPES) as reader, Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         kept = [connection for connection in reader.connections if topics(connection.topic)]
-        added = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=TYPES) for c in kept}
+        added = {c.topic: writer.add_connection(renamed(c.topic), c.msgtype, typestore=TYPES) for c in kept}
         for connection, time_ns, data in reader.messages(kept):
             raw: Any = bytes(data)
             if connection.topic in only:

@@ -223,11 +223,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
     (tmp_path / "env" / "dataset.json").write_text(
         json.dumps({"env": "X-v0", "action_space": {"low": [0], "high": [1], "dim": 1}, "frame": [64, 64, 3]})
     )
+    space = {"low": [-1, -1], "high": [1, 1], "meaning": "command", "names": ["a", "b"], "unit": "rad", "period_s": 0.2}
+    for name, content in (("cut", '{"task": '), ("list", "[1]"), ("blind", json.dumps({"action_space": space}))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text(content)
     cases = [
+        (["--like", str(tmp_path / "cut")], "cut/dataset.json is not JSON"),
+        (["--like", str(tmp_path / "list")], "list/dataset.json describes no data set: it holds a list"),
+        (["--like", str(tmp_path / "blind")], "blind does not say how large its pictures are: its frame is None"),
         (["--camera", "/nowhere"], "holds no topic /nowhere (--camera); it holds /arm/states, /cam"),
         (["--actions", "/cam"], "/cam is of type sensor_msgs/msg/Image; --actions takes trajectory_msgs/msg/JointTrajectory"),
         (["--marker", "/m"], "holds no topic /m (--marker)"),
-        (["--joints", "hip,elbow"], "with the joints hip, elbow that could be used"),
+        (["--joints", "hip, elbow"], "with the joints hip, elbow that could be used"),
         (["--means", "magic"], "actions can mean joints, command, not 'magic'"),
         (["--means", "command"], "holds no commands"),
         (["--task", "push", "--like", "x"], "give either --task or --like"),
@@ -242,6 +249,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys):
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert reason in error and error.startswith("latent-mpc: error: "), error
         assert not (tmp_path / "set").exists()
+
+
+def test_what_was_read_is_said(tmp_path, capsys):
+    """Numbers without names are taken for commands only when somebody says so; that nobody did is to be seen."""
+    numbers = [(START + k * 100 * MS, "/numbers", "std_msgs/msg/Float64MultiArray", floats([0.1 * k, 0.0])) for k in range(60)]
+    folder = recorded(tmp_path / "bag", commands=numbers)
+    asked = ["dataset", "from-bag", str(folder), "--joints", ", ".join(NAMES), "--episode-steps", "5"]
+    for name, options, actions in (("a", [], "from the measured joints"), ("b", ["--actions", "/numbers"], "/numbers")):
+        assert run([*asked, "--out", str(tmp_path / name), *options]) == 0
+        assert f"pictures: /cam; joints: /arm/states; actions: {actions}" in capsys.readouterr().out
 
 
 def test_a_picture_that_breaks_late_leaves_nothing_of_what_came_before(tmp_path):

@@ -159,7 +159,14 @@ def test_compressed_depth():
         assert np.isnan(metres[0, 0]) and np.allclose(metres.ravel()[1:], np.arange(1, 12) * 0.5)
 
 
-NONSENSE = [("jpeg", b"", "empty"), ("jpeg", b"nonsense", "cannot be decoded"), ("16UC1; compressedDepth", b"x", "depth")]
+SIXTEEN_BITS = cv2.imencode(".png", np.full((4, 4, 3), 40_000, np.uint16))[1].tobytes()
+NONSENSE = [
+    ("jpeg", b"", "empty"),
+    ("jpeg", b"nonsense", "cannot be decoded"),
+    ("16UC1; compressedDepth", b"x", "depth"),
+    ("16UC1; png compressed", cv2.imencode(".png", np.full((4, 4), 900, np.uint16))[1].tobytes(), "depth"),
+    ("png", SIXTEEN_BITS, "holds uint16, expected 8 bits per colour"),
+]
 
 
 @pytest.mark.parametrize(("form", "data", "reason"), NONSENSE)

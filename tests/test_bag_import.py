@@ -105,7 +105,8 @@ def test_actions_are_those_that_were_commanded(tmp_path, kinematics, motions):
     result = import_bags(BagImport((recorded,), "push", tmp_path / "set", steps=6), quiet)
     data = EpisodeDataset(tmp_path / "set")
     assert (result.episodes, data.episodes, data.steps) == (4, 4, 6)
-    assert result.dropped == {} and result.text() == "4 episodes of 6 steps; cut at: 1 markers"
+    said = "pictures: /camera/image_raw; joints: /joint_states; actions: /joint_trajectory_controller/joint_trajectory"
+    assert result.dropped == {} and result.text() == f"4 episodes of 6 steps; {said}; cut at: 1 markers"
     for number, motion in enumerate(motions):
         corners = motion.tools[:: PERIOD // CYCLE]
         wanted = np.diff(corners, axis=0)[:, :2] / STEP.length_m

@@ -13,6 +13,7 @@ from latent_mpc.bags.qos import OfferedQos
 from latent_mpc.bags.storage import Channel
 from latent_mpc.bags.writer import FolderWriter, Format
 from latent_mpc.cli import run
+from rosbags.rosbag2 import StoragePlugin, Writer
 from test_bag_reading import humble
 
 START = 1_700_000_000 * NS_PER_S
@@ -96,7 +97,6 @@ def one_after_the_other():
     [
         (without("/camera/image_raw"), "no camera: no topic of type sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage"),
         (without("/joint_states"), "no joint states: no topic of type sensor_msgs/msg/JointState"),
-        (without("/joint_trajectory_controller/joint_trajectory"), "no actions: no topic of type trajectory_msgs"),
         (depth_only(), "no camera: /camera/depth/image: image encoding is '32FC1', a depth image"),
         (one_after_the_other(), "were never recorded at the same time"),
     ],
@@ -107,6 +107,16 @@ def test_why_a_bag_cannot_train_a_model(tmp_path, topics, why):
     assert f"cannot train a model: {summary.training.obstacles[0]}" in summary_text(summary)
 
 
+def test_a_bag_without_commands_can_train_as_the_import_shows(tmp_path, capsys):
+    topics = without("/joint_trajectory_controller/joint_trajectory")
+    moved = [START + round(t * 1e9) for t in np.arange(0, 3, 0.01)]
+    topics["/joint_states"] = (JOINTS, [(t, joint_state(t, ["a"], [(t - START) * 1e-9], [1.0])) for t in moved])
+    summary = summarize(record(tmp_path / "bag", topics))
+    assert summary.training.possible and summary.training.actions == "" and "from the measured joints" in summary_text(summary)
+    asked = ["dataset", "from-bag", str(tmp_path / "bag"), "--out", str(tmp_path / "data"), "--size", "24", "--episode-steps", "4"]
+    assert run(asked) == 0, capsys.readouterr().err
+
+
 def test_a_bag_of_humble_with_a_type_that_nobody_knows(tmp_path):
     humble(tmp_path / "run")
     summary = summarize(tmp_path / "run")
@@ -115,6 +125,18 @@ def test_a_bag_of_humble_with_a_type_that_nobody_knows(tmp_path):
     assert topics["/picture"].count == 40 and topics["/picture"].rate_hz == pytest.approx(1 / 0.033)
     assert topics["/own"].unreadable == "the bag does not say what my_msgs/msg/Own looks like"
     assert "/own can be played, but not decoded" in summary_text(summary)
+
+
+def test_stamps_of_large_pictures_in_sqlite_are_seen(tmp_path):
+    """Of a large message only its first bytes are read; small ones come with the row."""
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        made = {name: writer.add_connection(name, IMAGE, typestore=TYPES) for name in ("/large", "/small")}
+        for number, stamp in enumerate((0, 1, 2, 1, 2, 3, 0)):
+            for name, side in (("/large", 64), ("/small", 8)):
+                message = image(START + stamp * NS_PER_S, np.zeros((side, side, 3), np.uint8))
+                writer.write(made[name], START + number * 10**8, TYPES.serialize_cdr(message, IMAGE))
+    found = {topic.topic: topic for topic in summarize(tmp_path / "bag").topics}
+    assert [(found[name].count, found[name].backward_stamps) for name in ("/large", "/small")] == [(7, 2), (7, 2)]
 
 
 def test_from_the_command_line(tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import time
 import numpy as np
 import pytest
 from bag_writing import joint_state
-from conftest import wait_until
+from conftest import REPOSITORY, wait_until
 from latent_mpc.bag import NS_PER_S, TYPES
+from latent_mpc.bags import ros_qos
 from latent_mpc.bags.pace import Pace
 from latent_mpc.bags.qos import OfferedQos
 from latent_mpc.bags.storage import Channel
@@ -28,6 +30,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
+
+from ros_bridge.qos import GOAL
 
 START = 1_700_000_000 * NS_PER_S
 JOINTS, WORD = "sensor_msgs/msg/JointState", "std_msgs/msg/String"
@@ -120,6 +124,46 @@ def test_messages_come_with_their_bytes_their_spacing_their_quality_of_service_a
     assert printed.startswith("played 36 messages of 2 topics")
 
 
+def test_goals_whose_quality_of_service_nobody_recorded_are_latched():
+    """A planner or perception that asks for latched goals hears no publisher that does not offer that: in a namespace and renamed, too."""
+    for names in (("/goal/image",), ("/arm1/planner/zones",), ("/old", "/sim/goal_image")):
+        offered = ros_qos.offering((), names)
+        assert offered.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.reliability == ReliabilityPolicy.RELIABLE
+    assert ros_qos.offering((), ("/count",)).durability == DurabilityPolicy.VOLATILE
+    assert ros_qos.offering((BEST_EFFORT,), ("/goal/image",)).durability == DurabilityPolicy.VOLATILE, "what was recorded counts"
+    published, heard = set(), set()
+    for folder in ("sim", "world_model", "planner_node", "ros_ws/src/latent_mpc/latent_mpc"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            found = re.findall(
+                r'create_(?:lifecycle_)?(publisher|subscription)\(\s*\w+, "(/[\w/]+)",(?: [\w.]+,)? (?:qos\.)?GOAL\)', file.read_text()
+            )
+            published |= {topic for kind, topic in found if kind == "publisher"}
+            heard |= {topic for kind, topic in found if kind == "subscription"}
+    assert len(heard) > 2 and published | heard == set(ros_qos.LATCHED)
+
+
+def test_a_late_listener_hears_a_goal_of_a_bag_without_quality_of_service(tmp_path, audience):
+    writer = FolderWriter(tmp_path / "bare", Format())
+    for number, topic in enumerate(("/goal/image", "/count")):
+        channel = Channel(topic, WORD, TYPES.generate_msgdef(WORD, ros_version=2)[0], "ros2msg")
+        for index in range(30):
+            if topic == "/count" or not index:
+                data = bytes(TYPES.serialize_cdr(TYPES.types[WORD](f"{topic} {index}"), WORD))
+                writer.write(channel, START + index * 100_000_000 + number, data)
+    writer.close()
+    audience.listen("/count", String, lambda m: m.data)
+    process = player(tmp_path / "bare", "--delay", 1)
+    try:
+        audience.spin(lambda: len(audience.heard["/count"]) > 2, "the goal is long over")
+        goals = []
+        audience.node.create_subscription(String, "/goal/image", lambda m: goals.append(m.data), GOAL)
+        audience.spin(lambda: goals, "the latched goal", 10.0)
+        assert goals == ["/goal/image 0"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_loop_begins_again_until_it_is_ended(bag, audience):
     audience.listen("/count", String, lambda m: int(m.data), ReliabilityPolicy.RELIABLE)
     audience.listen("/word", String, lambda m: m.data, ReliabilityPolicy.RELIABLE)
@@ -167,6 +211,19 @@ def test_pause_step_and_quit_from_the_keyboard(bag, audience):
         os.close(ours)
     printed, said = process.communicate()
     assert "space pauses" in said and said.count("paused\n") == 1 and f"played {stopped} messages" in printed
+
+
+def test_a_terminal_of_somebody_else_is_no_keyboard(bag):
+    """As in a container, or under a supervisor: it is a terminal, but not the session's."""
+    ours, theirs = pty.openpty()
+    process = player(bag, "--rate", 20, "--topic", "/count", stdin=theirs, start_new_session=True)
+    os.close(theirs)
+    try:
+        printed, said = process.communicate(timeout=60)
+        assert process.returncode == 0 and "played 10 messages" in printed and "space pauses" not in said, said
+    finally:
+        process.kill()
+        os.close(ours)
 
 
 def take_terminal():

@@ -16,6 +16,7 @@ from latent_mpc.bags.recover import recover
 from latent_mpc.bags.storage import BagError
 from latent_mpc.cli import run
 from mcap.writer import CompressionType
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from test_bag_reading import CHANNELS, humble, noise, raw, stays_as_it_is, write, write_mcap
 
@@ -37,6 +38,8 @@ def test_of_a_file_that_is_cut_off_every_whole_message_is_saved(tmp_path, compre
         assert not reader.troubles and reader.folder.custom == {"recovered_from": str(tmp_path / "bag")}
         assert reader.channels[0].qos[0].durability == "transient_local"
         assert reader.decode(next(iter(reader.raw({"/word"})))).data == "once"
+    with AnyReader([tmp_path / "new"]) as other:  # somebody else's reader finds the same bytes: none is compressed by itself
+        assert sorted(bytes(data) for _, _, data in other.messages()) == sorted(data for _, _, data in saved)
 
 
 def test_a_damaged_chunk_costs_only_what_is_in_it(tmp_path):
@@ -116,6 +119,16 @@ def test_what_cannot_be_recovered_leaves_nothing(tmp_path, capsys):
     ):
         assert run(["bag", "recover", *arguments]) == 2
         assert reason in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(tmp_path):
+    write(tmp_path / "bag", count=2000)
+    code = "import resource, sys; from latent_mpc.cli import run; "
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.exit(run(sys.argv[1:]))"
+    arguments = ["bag", "recover", str(tmp_path / "bag"), "--out", str(tmp_path / "new")]
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0 and "Traceback" not in ended.stderr and "File too large" in ended.stderr, ended.stderr
     assert not (tmp_path / "new").exists()
 
 

@@ -12,8 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from bag_writing import START_NS, header, image, joint_state, msg
+from bag_writing import bag as written
 from bundles import write_bundle
 from replay_bags import rewritten
 
@@ -21,15 +24,20 @@ pytest.importorskip("rclpy")
 
 
 from latent_mpc.bag import BagError, read_messages, stamp_ns
+from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.cli import run
 from latent_mpc.demo import DemoConfig, run_demo
+from latent_mpc.offline_bag import ReplayTopics
 from latent_mpc.offline_comparison import compare_trajectories, compare_vectors
+from latent_mpc.offline_perception import Sight
 from latent_mpc.offline_replay import ReplayConfig, ReplayError, read_changes, replay, write_output
 from latent_mpc.offline_report import first_difference, text, to_json
 from rich.console import Console
 
 from arm_model import Kinematics, load_arm
 from planner_node.journal import COLUMNS, Kind
+from world_model.perception import Perception
+from world_model.runtime import OnnxModel
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMERA, JOINTS, LATENT, PLAN = "/camera/image_raw", "/joint_states", "/perception/latent", "/planner/plan"
@@ -132,6 +140,24 @@ def test_another_guardrail_changes_the_commands_and_keeps_its_limit(bag, replaye
     assert found.guarded.stops == replayed.guarded.stops, "the arm is taken to follow what is sent now, and does not stray from it"
 
 
+def test_a_run_in_a_namespace_is_replayed_as_one_without(bag, replayed, tmp_path, capsys):
+    moved = rewritten(bag, tmp_path / "moved", lambda *_: None, renamed=lambda topic: f"/arm1{topic}" if topic in OWN_TOPICS else topic)
+    found = replay(ReplayConfig(moved, topics=ReplayTopics(namespace="/arm1/")))
+    assert found.agreements == replayed.agreements and to_json(found)["journals"] == to_json(replayed)["journals"]
+    assert run(["bag", "replay", str(moved), "--model", "models/reach"]) == 2
+    assert f"has no topic {CAMERA}: without a camera picture (--camera-topic)" in capsys.readouterr().err
+
+
+def test_a_run_in_shadow_is_compared_with_what_it_said_there(bag, replayed, tmp_path):
+    def in_shadow(topic, time_ns, message):
+        return dataclasses.replace(message, data=json.dumps(json.loads(message.data) | {"shadow": True}))
+
+    moved = {COMMAND: "/guardrail/shadow"}
+    said = rewritten(bag, tmp_path / "bag", in_shadow, only=("/guardrail/settings",), renamed=lambda topic: moved.get(topic, topic))
+    found = agreement(replay(ReplayConfig(said)), "/guardrail/shadow")
+    assert found.compared == agreement(replayed, COMMAND).compared and found.same
+
+
 def test_another_solver_and_another_model_are_compared_and_nothing_is_pretended(bag, tmp_path):
     file = tmp_path / "objective.yaml"
     file.write_text("solver: cem\nsolvers: {cem: {samples: 24, iterations: 2}}\n")
@@ -199,6 +225,30 @@ def test_messages_that_make_no_sense_are_passed_over_and_counted(bag, tmp_path):
     said = text(found)
     assert f"messages on {CAMERA} cannot be used" in said and "rows of the journals are missing" in said
     assert found.proposals.searches > 0 and found.guarded.cycles > 50
+
+
+def test_compressed_pictures_are_seen_as_plain_ones(tmp_path):
+    """PNG loses nothing: the latents are the same to the bit. Pictures of a kind that holds none are refused one by one."""
+    picture = np.random.default_rng(4).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    packed = msg(
+        "sensor_msgs/msg/CompressedImage", header=header(START_NS), format="png", data=cv2.imencode(".png", picture[..., ::-1])[1].reshape(-1)
+    )
+    with written(tmp_path / "bag") as put:
+        put("/plain", "sensor_msgs/msg/Image", START_NS, image(START_NS, picture))
+        put("/packed", "sensor_msgs/msg/CompressedImage", START_NS, packed)
+        put("/word", "std_msgs/msg/String", START_NS, msg("std_msgs/msg/String", data="no picture"))
+        put("/joints", "sensor_msgs/msg/JointState", START_NS, joint_state(START_NS, ["a"], [0.0], [0.0]))
+    perception = Perception(OnnxModel(ROOT / "models" / "reach", 1), 0.05)
+    seen = {}
+    for topic in ("/plain", "/packed", "/word", "/joints"):
+        with Sight(tmp_path / "bag", ReplayTopics(camera=topic, goal="/never"), perception, True) as sight:
+            frames, _ = sight.all()
+        seen[topic] = frames
+        assert sum(sight.refused.values()) == (not frames)
+    assert not seen["/word"] and not seen["/joints"]
+    for topic in ("/plain", "/packed"):
+        (frame,) = seen[topic]
+        assert np.array_equal(frame.latent, perception.encode(picture)) and frame.stamp_ns == START_NS
 
 
 def test_a_bag_that_lacks_something_is_one_line_that_says_what(bag, tmp_path, capsys):

@@ -19,6 +19,7 @@ from world_model.bundle import read_manifest
 from world_model.data import DatasetError, EpisodeDataset, ShardWriter, write_description
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
+from world_model.surprise import carried_calibration
 from world_model.training.fine_tune import FineTuning, fine_tune
 
 REACH = Path(__file__).resolve().parents[1] / "models" / "reach"
@@ -70,7 +71,8 @@ def test_a_bundle_learns_from_a_bag_what_its_actions_do_there(mirrored, tmp_path
     out, bundle = tmp_path / "run", tmp_path / "bundle"
     asked = ["train", "--from", str(REACH), "--data", str(mirrored), "--out", str(out), "--episode-steps", str(STEPS)]
     assert run([*asked, "--steps", "100", "--learning-rate", "1e-3", "--horizon", "4"]) == 0
-    assert "copying the last latent" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "copying the last latent" in printed and "surprise: not calibrated: `latent-mpc surprise --record`" in printed
     found = json.loads((out / "fine_tuned.json").read_text())
     before, after = found["open_loop"]["before"], found["open_loop"]["after"]
     data = EpisodeDataset(tmp_path / "run-data")
@@ -82,7 +84,10 @@ def test_a_bundle_learns_from_a_bag_what_its_actions_do_there(mirrored, tmp_path
     for folder, said in ((REACH, before), (bundle, after)):
         errors, copied = imagined_errors(OnnxModel(folder), *held_out, 4)
         assert np.allclose(said["model"], errors, rtol=1e-3) and np.allclose(said["copy"], copied, rtol=1e-3)
-    told = read_manifest(bundle).provenance["fine_tuned"]
+    manifest = read_manifest(bundle)
+    calibration, why = carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim)
+    assert calibration.threshold is None and why == found["not_carried"]["surprise"], "what the planner says of it is what was said here"
+    told = manifest.provenance["fine_tuned"]
     assert told == found and told["from"]["name"] == "reach" and told["encoder"] == "frozen"
     old, new = load_file(REACH / "weights.safetensors"), load_file(bundle / "weights.safetensors")
     moved = {key.split("/")[0] + "." + key.split("/")[1].split(".")[0] for key in old if not np.array_equal(old[key], new[key])}
@@ -106,6 +111,23 @@ def test_with_the_encoder_everything_learns(tmp_path_factory, tmp_path):
         assert {key.split("/")[0] for key in old if not np.array_equal(old[key], new[key])} == {"jepa", "distance", "actor"}
     with pytest.raises(DatasetError, match="holds a finished run"):
         fine_tune(bundle, [tiny_data(session)], tmp_path / "run", FineTuning(steps=10), silent)
+
+
+def test_a_bag_with_several_cameras_names_the_command_that_tells_them_apart(tmp_path, capsys):
+    with bag(tmp_path / "bag") as put:
+        for number in range(3):
+            ns = START + number * PERIOD
+            put("/joint_states", "sensor_msgs/msg/JointState", ns, joint_state(ns, ARM.joints, np.zeros(7), np.zeros(7)))
+            for topic in ("/left", "/right"):
+                put(topic, "sensor_msgs/msg/Image", ns, image(ns, np.zeros((64, 64, 3), np.uint8)))
+    assert run(["train", "--from", str(REACH), "--data", str(tmp_path / "bag"), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("latent-mpc: error: ") and "several topics for --camera: /left, /right" in said
+    assert f"`latent-mpc dataset from-bag {tmp_path / 'bag'} --like {REACH} --out {tmp_path / 'run-data'} ...`" in said
+    assert not any(path.name.startswith((".", "run")) for path in tmp_path.iterdir())
+    # What the line names does it: then it is the length of this bag that is said to be too short, not its topics.
+    way = ["dataset", "from-bag", str(tmp_path / "bag"), "--like", str(REACH), "--out", str(tmp_path / "run-data"), "--camera", "/left"]
+    assert run(way) == 2 and "no unbroken motion of 40 steps" in capsys.readouterr().err
 
 
 def small_set(folder: Path, **changes: object) -> Path:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 
 import numpy as np
 import pytest
 from linear_world import FLAT, DescendableWorld, problem
 from test_solver_family import GOAL, PILLAR, START, config
 
+pytest.importorskip("rclpy")
+from latent_mpc.offline_bag import Recorded, Timed
+from latent_mpc.offline_guardrail import guarded
+
 from arm_model import load_arm
 from planner_node.assembly import build_solver
 from planner_node.guard import Guard, GuardConfig, GuardError
-from planner_node.journal import Journal, JournalError, Kind, Moment, read_rows
+from planner_node.guard_assembly import build_guard, retune
+from planner_node.guardrail_parameters import GuardrailParameters
+from planner_node.journal import Journal, JournalError, Kind, Moment, checksum, read_rows
 from planner_node.journaled_guard import CAMERA, JournaledGuard, JournaledStaleness
 from planner_node.plan_gate import PlanGate, PlanGateConfig, PlanRejectedError, Proposal
 from planner_node.shield import Shield, ShieldConfig
 from planner_node.solvers.solver import Deadline
 from planner_node.staleness import Staleness, StalenessConfig
+from ros_bridge.joints import JointReading
+from ros_bridge.parameters import parameters_of
 
 ARM = load_arm()
 LIMITS = ARM.limits.scaled(0.5, 0.9, 0.5, margin=0.02)
@@ -127,3 +136,38 @@ def test_a_guard_with_a_journal_decides_as_one_without_and_its_calls_can_be_made
                 assert one.slot == other.slot and np.array_equal(one.braking.positions, other.braking.positions)
     with pytest.raises(GuardError):
         again.arm(0.0)
+
+
+def test_settings_that_changed_in_the_middle_of_a_run_change_in_its_replay():
+    """A watchdog that is made more patient lets an arm go on without joint states, there and then only."""
+    began, patient = parameters_of(GuardrailParameters, {}), {"joint_timeout_s": 0.2}
+    text = json.dumps(patient)
+    guard, gate, _ = build_guard(began, ARM)
+    slot, last, sent = 170_000_000_000, ARM.home.copy(), []
+    for cycle in range(100):
+        slot += 1
+        steady_s = 100.0 + cycle * 0.01
+        if cycle == 3:
+            guard.arm(steady_s)
+        if cycle == 40:
+            guard.journal.note(Kind.SETTINGS, checksum(text), Moment(0, steady_s))
+            retune(parameters_of(GuardrailParameters, patient), guard, gate)
+        if not 50 <= cycle < 62:
+            guard.measured(last, STILL, slot * 10_000_000, steady_s)
+        command = guard.cycle(slot, steady_s)
+        if command is not None:
+            sent.append(command)
+            last = command.braking.positions[0]
+    assert guard.counts.brakings == 0 and len(sent) > 90
+    entries = read_rows(guard.journal.drain()[1])
+
+    def replayed(known):
+        recorded = Recorded(start_ns=1, end_ns=slot * 10_000_000, guardrail_journal=entries, guardrail_settings=known)
+        recorded.joints = [Timed(1, 1, JointReading(ARM.home, STILL, 1))]
+        return guarded(*build_guard(began, ARM), recorded, [], lambda said: parameters_of(GuardrailParameters, dict(said)))
+
+    same, unaware = replayed({checksum(text): patient}), replayed({})
+    assert [command.slot for command in same.commands] == [command.slot for command in sent] and not same.absent
+    assert all(np.array_equal(one.braking.positions, two.braking.positions) for one, two in zip(same.commands, sent, strict=True))
+    missed = [any(reason.startswith("no joint states") for _, _, reason in found.states) for found in (same, unaware)]
+    assert missed == [False, True] and unaware.absent == {"SETTINGS": 1}

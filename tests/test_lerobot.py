@@ -284,6 +284,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, ours, exported, caps
         (["import", str(theirs)], "so it is not in radians: say --state deg, or --state none"),
         (["import", str(theirs), "--state", "turns"], "can be rad, deg or none, not 'turns'"),
         (["import", str(theirs), "--state", "deg", "--episode-steps", "40"], "has no episode of 40 steps, the longest has 12 ("),
+        (["import", str(theirs), "--state", "deg", "--every", "20"], "has no episode of 1 steps, the longest has 0 ("),
         (["import", str(short), "--state", "deg", "--episode-steps", "9"], "file-000.mp4 ends after 20 pictures, within episode 1"),
         (["import", str(lost)], "file-000.parquet"),
         (["import", str(exported), "--every", "2"], "leave out --every and --like"),

@@ -13,7 +13,10 @@ import pytest
 from conftest import wait_until
 from latent_mpc.bag import TYPES, pixels, read_messages, read_topics
 from latent_mpc.bags.profiles import chosen
+from latent_mpc.bags.qos import OfferedQos
 from latent_mpc.bags.reader import BagReader
+from latent_mpc.bags.recording import Recording, Ring
+from latent_mpc.bags.storage import Channel, RawMessage
 
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -225,6 +228,37 @@ def test_a_ring_keeps_what_led_to_a_stop_and_what_followed(tmp_path, node, start
     assert first.message.header.frame_id == second.message.header.frame_id == "long ago"
     assert len(list((tmp_path / "bag").glob("*.mcap"))) == 2
     assert "/guardrail/status" not in read_topics(tmp_path / "bag")
+
+
+def test_every_stretch_of_a_ring_begins_with_the_goal_that_held_then(tmp_path):
+    """A goal that came within a stretch, or while what followed a trigger was written, is latched for the next one, too."""
+    goal = Channel("/goal", "std_msgs/msg/String", qos=(OfferedQos(durability="transient_local"),))
+    joints = Channel("/joints", "std_msgs/msg/String")
+    recording = Recording(tmp_path / "bag", 10**6, ring=Ring(before_s=1.0, after_s=1.0))
+    for tenth in range(150):
+        time_ns = 10**12 + tenth * 10**8
+        if tenth in (38, 45):
+            recording.put(RawMessage(goal, time_ns, b"goal %d" % tenth, time_ns))
+        recording.put(RawMessage(joints, time_ns, b"joints", time_ns))
+        if tenth in (40, 80, 120):
+            recording.trigger(time_ns)
+    recording.close()
+    assert recording.failure is None and recording.triggers == 3
+    stretches = []
+    for number in range(3):
+        with BagReader(tmp_path / "bag" / f"bag_{number}.mcap") as reader:
+            stretches.append([message.data for message in reader.raw()])
+    assert [[data for data in stretch if data != b"joints"] for stretch in stretches] == [[b"goal 38", b"goal 45"], [b"goal 45"], [b"goal 45"]]
+    assert all(stretch[0] == b"goal 45" for stretch in stretches[1:])
+
+
+def test_whatever_ends_the_writing_is_said(tmp_path):
+    """Not only a full disk: a recorder whose writing ended must not look whole."""
+    recording = Recording(tmp_path / "bag", 10**6)
+    recording.put(RawMessage(Channel("/joints", "std_msgs/msg/String"), 1 << 70, b"no such time", 0))
+    recording.close()
+    assert recording.failure is not None and "it is incomplete" in recording.failure and "\n" not in recording.failure
+    assert recording.written == 0 and not (tmp_path / "bag" / "metadata.yaml").exists()
 
 
 def test_what_publishers_offer_is_kept_and_a_weaker_one_that_comes_later_is_heard(tmp_path, node, start_node):

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 _HELD_OUT, _CHECKED = 0.2, 0.15
 _WARMUP = 20
 _CHECKS = 20
+# What a bundle had and what comes of a run does not: both were measured with the predictor that was, and for other weights they are refused.
+_NOT_CARRIED = {
+    "surprise": "not calibrated: `latent-mpc surprise --record` does that",
+    "heads": "those that were fitted on the bundle are refused: `latent-mpc head fit` makes new ones",
+}
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTu
         "settings": dataclasses.asdict(settings),
         "episodes": {"trained_on": spans.checked, "chosen_by": spans.held_out - spans.checked, "held_out": held},
         "open_loop": {"before": before.to_json(), "after": after.to_json()},
+        "not_carried": dict(_NOT_CARRIED),
     }
     out.mkdir(parents=True, exist_ok=True)
     found |= _keep_witness(bundle, manifest, out, settings)
@@ -288,4 +294,5 @@ def open_loop_text(found: dict[str, Any]) -> str:
     ]
     columns = [before["model"], after["model"], *([before["copy"]] if trained else []), after["copy"]]
     lines += [" ".join([f"{step:11d}", *(f"{value:8.4f}" for value in row)]) for step, row in enumerate(zip(*columns, strict=True), 1)]
+    lines += [f"{what}: {why}" for what, why in found["not_carried"].items()]
     return "\n".join(lines)

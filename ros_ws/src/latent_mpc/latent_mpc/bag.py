@@ -17,7 +17,7 @@ from rosbags.typesys.stores.ros2_kilted import sensor_msgs__msg__Image as Image
 
 from latent_mpc.bags.reader import BagReader
 from latent_mpc.bags.storage import BagError
-from ros_bridge.encodings import ImageError, colour_pixels, compressed_pixels
+from ros_bridge.encodings import ImageError, picture_pixels
 
 __all__ = ["NS_PER_S", "TYPES", "BagError", "BagMessage", "pixels", "read_messages", "read_topics", "stamp_ns", "status_values"]
 
@@ -76,7 +76,7 @@ def pixels(message: Image) -> NDArray[np.uint8]:
         BagError: another encoding, or a size that does not fit the data.
     """
     try:
-        return compressed_pixels(message) if hasattr(message, "format") else colour_pixels(message)
+        return picture_pixels(message)
     except ImageError as error:
         raise BagError(str(error)) from error
 

@@ -33,7 +33,12 @@ def description_of(folder: Path) -> dict[str, Any]:
         joints = list(manifest.joints) or first.get("joints")
         return {"tool_step": manifest.tool_step, "action_space": manifest.action_space, "frame": list(manifest.frame), "joints": joints}
     if (folder / "dataset.json").is_file():
-        described: dict[str, Any] = json.loads((folder / "dataset.json").read_text())
+        try:
+            described = json.loads((folder / "dataset.json").read_text())
+        except ValueError as error:
+            raise DatasetCommandError(f"{folder / 'dataset.json'} is not JSON: {error}") from error
+        if not isinstance(described, dict):
+            raise DatasetCommandError(f"{folder / 'dataset.json'} describes no data set: it holds a {type(described).__name__}")
         return described
     raise DatasetCommandError(f"{folder} holds neither a data set (dataset.json) nor a bundle (manifest.json)")
 
@@ -83,7 +88,7 @@ def from_bag(
         means=means,
         like={} if like is None else description_of(like),
         like_name=str(like),
-        joints=tuple(joints.split(",")) if joints else None,
+        joints=tuple(name.strip() for name in joints.split(",")) if joints else None,
         robot=robot,
         size=(size, size),
         period_s=period,

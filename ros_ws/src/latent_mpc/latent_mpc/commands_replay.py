@@ -41,6 +41,7 @@ def replay(
     joint_topic: Annotated[str, typer.Option(rich_help_panel=_TOPICS)] = "/joint_states",
     camera_info_topic: Annotated[str, typer.Option(rich_help_panel=_TOPICS)] = "/camera/camera_info",
     command_topic: Annotated[str, typer.Option(help="By default the trajectory controller's of the arm.", rich_help_panel=_TOPICS)] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of the nodes, such as arm1, with our own topics.", rich_help_panel=_TOPICS)] = "",
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder for report.md, report.json and replay.npz with all plans, commands and latents; an earlier replay is replaced."),
@@ -58,7 +59,7 @@ def replay(
     changes = list(change or ())
     changes += [f"planner.planner_file={planner_file}"] if planner_file is not None else []
     changes += [f"planner.guardrails={guardrails}"] if guardrails is not None else []
-    topics = ReplayTopics(camera_topic, goal_topic, joint_topic, camera_info_topic, command_topic)
+    topics = ReplayTopics(camera_topic, goal_topic, joint_topic, camera_info_topic, command_topic, namespace)
     asked = ReplayConfig(bag, "" if model is None else str(model), tuple(changes), topics, search, surprise, plan_ms)
     replayed = run_replay(asked)
     result = to_json(replayed)

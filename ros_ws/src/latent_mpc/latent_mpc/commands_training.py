@@ -11,7 +11,6 @@ from latent_mpc.json_file import write_json
 from latent_mpc.progress import progress, stage_progress
 
 FINE_TUNING = "From a bundle"
-_BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 
 
 class TrainCommandError(ValueError):
@@ -82,21 +81,28 @@ def _bags_imported(bundle: Path, data: list[Path], out: Path, steps: int, robot:
     bags = [folder for folder in data if _is_bag(folder)]
     if not bags:
         return data
+    from latent_mpc.bag import BagError
     from latent_mpc.bag_data import BagImport, import_bags
     from latent_mpc.commands_dataset import description_of
 
     made = out.with_name(f"{out.name}-data")
     asked = BagImport(tuple(bags), None, made, steps, like=description_of(bundle), like_name=str(bundle), robot=robot, name=bundle.name)
     with progress("bags") as report:
-        typer.echo(f"{made}: {import_bags(asked, report).text()}")
+        try:
+            typer.echo(f"{made}: {import_bags(asked, report).text()}")
+        except BagError as error:
+            way = f"latent-mpc dataset from-bag {' '.join(map(str, bags))} --like {bundle} --out {made}"
+            raise TrainCommandError(f"{error}. Topics, joints and times can be named with `{way} ...`; then give {made} as --data") from error
     return [made, *(folder for folder in data if folder not in bags)]
 
 
 def _is_bag(path: Path) -> bool:
+    from latent_mpc.bags.folder import METADATA, STORAGE_ENDINGS, storage_files
+
     if path.is_file():
-        return any(path.match(pattern) for pattern in _BAG_FILES)
+        return path.name.endswith(STORAGE_ENDINGS)
     held = path.is_dir() and not (path / "dataset.json").is_file()
-    return held and ((path / "metadata.yaml").is_file() or any(found for pattern in _BAG_FILES for found in path.glob(pattern)))
+    return held and ((path / METADATA).is_file() or bool(storage_files(path)))
 
 
 def bench_training(

@@ -111,6 +111,7 @@ class Director:
         self._path: list[list[float]] = []
         self._truths = self._latents = 0
         self._goal: Image | None = None
+        self._goal_ns = 0
         self._silent_since = 0.0
         self._heard: set[str] = set()
         self.plan_ms: list[float] = []
@@ -142,6 +143,8 @@ class Director:
 
     def _on_planner(self, msg: DiagnosticStatus) -> None:
         values, plans = status_values(msg), self._planner_value("plans")
+        if int(values.get("goal_stamp_ns", "0")) != self._goal_ns:
+            return  # of the goal before, which a guardrail that stopped may have left unfinished
         self._planner = msg
         if msg.message == "PLANNING" and float(values.get("plans", "0")) != plans:
             self.plan_ms.append(float(values.get("plan_ms", "0")))
@@ -270,7 +273,7 @@ class Director:
         self._trigger("/guardrail_node/arm")
         self._until(lambda: self._guardrail_says("HOLDING", "TRACKING"), _START_S, lambda: "the guardrail does not hold the arm")
         before = self.guardrail_counts()
-        self._planner, self._path = None, []
+        self._planner, self._path, self._goal_ns = None, [], placed.goal_stamp_ns
         started = time.monotonic()
         assert self._goal is not None
         self._shown.publish(self._goal)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latent_mpc.bag import BagError, read_messages, read_topics, stamp_ns, status_values
+from latent_mpc.bag import BagError, BagMessage, read_messages, read_topics, stamp_ns, status_values
+from latent_mpc.bags.profiles import OWN_TOPICS
+from latent_mpc.topic_names import resolved
 from planner_node.journal import COLUMNS, Entry, JournalError, Moment, checksum, read_rows
 from ros_bridge.images import image_to_latent
 from ros_bridge.joints import Trajectory, read_joint_state, read_trajectory
@@ -36,13 +38,31 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ReplayTopics:
-    """Where a bag holds what is needed; ``command`` empty is the topic of the arm's trajectory controller."""
+    """Where a bag holds what is needed; ``command`` empty is the topic of the arm's trajectory controller.
+
+    ``namespace``: the one that the nodes were in; our own names lie in it, others are taken as they are.
+    """
 
     camera: str = "/camera/image_raw"
     goal: str = "/goal/image"
     joint_states: str = "/joint_states"
     camera_info: str = "/camera/camera_info"
     command: str = ""
+    namespace: str = ""
+
+    def held(self, topic: str) -> str:
+        """What the bag calls ``topic``."""
+        return resolved(topic.lstrip("/"), self.namespace) if topic in OWN_TOPICS else topic
+
+    def messages(self, bag: Path, wanted: Iterable[str]) -> Iterator[BagMessage]:
+        """Messages of ``wanted`` by these names, whatever the bag calls them; those that cannot be decoded are passed over.
+
+        Raises:
+            BagError: the bag cannot be opened.
+        """
+        ours = {self.held(topic): topic for topic in wanted}
+        for entry in read_messages(bag, ours, pass_over_malformed=True):
+            yield replace(entry, topic=ours[entry.topic])
 
 
 @dataclass(frozen=True)
@@ -142,9 +162,10 @@ def read_recorded(
         topics.goal: "goal picture (--goal-topic)",
     }
     for topic, what in needed.items():
-        if topic not in found:
+        if topics.held(topic) not in found:
             raise BagError(
-                f"{bag} has no topic {topic}: without a {what} nothing can be replayed; it has {', '.join(sorted(found)) or 'no topic at all'}"
+                f"{bag} has no topic {topics.held(topic)}: without a {what} nothing can be replayed; "
+                f"it has {', '.join(sorted(found)) or 'no topic at all'}"
             )
     recorded, planner_pages, guardrail_pages = Recorded(), _Pages(), _Pages()
 
@@ -183,7 +204,7 @@ def read_recorded(
         _GUARDRAIL_SETTINGS: settings(recorded.guardrail_settings),
     }
     counted: Counter[str] = Counter()
-    for message in read_messages(bag, takers, pass_over_malformed=True):
+    for message in topics.messages(bag, takers):
         recorded.start_ns = message.time_ns if not counted else recorded.start_ns
         recorded.end_ns = max(recorded.end_ns, message.time_ns)
         counted[message.topic] += 1
@@ -220,7 +241,7 @@ def moment_of(time_ns: int, start_ns: int) -> Moment:
     return Moment(time_ns, (time_ns - start_ns) * 1e-9)
 
 
-def first_settings(bag: Path) -> tuple[dict[str, Any], dict[str, Any], int, str]:
+def first_settings(bag: Path, topics: ReplayTopics) -> tuple[dict[str, Any], dict[str, Any], int, str]:
     """The parameters of planner and guardrail that the bag holds first, and the ``steps`` and ``mode`` of a status; empty or 0 where it holds none.
 
     Raises:
@@ -228,7 +249,7 @@ def first_settings(bag: Path) -> tuple[dict[str, Any], dict[str, Any], int, str]
     """
     found: dict[str, dict[str, Any]] = {_PLANNER_SETTINGS: {}, _GUARDRAIL_SETTINGS: {}}
     steps, mode = 0, ""
-    for entry in read_messages(bag, (*found, PLANNER_STATUS), pass_over_malformed=True):
+    for entry in topics.messages(bag, (*found, PLANNER_STATUS)):
         if entry.topic != PLANNER_STATUS:
             try:
                 content = json.loads(entry.message.data)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,11 @@ from numpy.typing import NDArray
 from latent_mpc.offline_bag import Recorded, Timed, by_stamp, heard_ns, moment_of
 from latent_mpc.offline_planner import Proposed
 from planner_node.grid import CYCLE_NS, stamp_of_slot
-from planner_node.guard import Command, Guard, GuardError, State
+from planner_node.guard import Command, GuardError, State
+from planner_node.guard_assembly import retune
+from planner_node.guardrail_parameters import GuardrailParameters
 from planner_node.journal import Entry, Kind, Moment
-from planner_node.journaled_guard import CAMERA, PERCEPTION
+from planner_node.journaled_guard import CAMERA, PERCEPTION, JournaledGuard
 from planner_node.plan_gate import PlanGate, PlanRejectedError, Proposal
 from planner_node.surroundings import Surroundings
 from ros_bridge.joints import JointReading, Trajectory
@@ -59,13 +62,21 @@ class Guarded:
     absent: dict[str, int] = field(default_factory=dict)
 
 
-def guarded(guard: Guard, gate: PlanGate, around: Surroundings, recorded: Recorded, plans: Sequence[Proposed]) -> Guarded:
-    """Play the bag's cycles with ``plans``."""
-    return _Player(guard, gate, around, recorded, plans).play()
+Settings = Callable[[Mapping[str, Any]], GuardrailParameters]
+
+
+def guarded(
+    guard: JournaledGuard, gate: PlanGate, around: Surroundings, recorded: Recorded, plans: Sequence[Proposed], settings: Settings
+) -> Guarded:
+    """Play the bag's cycles with ``plans``; ``settings`` gives the parameters for what was recorded when somebody changed some."""
+    return _Player(guard, gate, around, recorded, plans, settings).play()
 
 
 class _Player:
-    def __init__(self, guard: Guard, gate: PlanGate, around: Surroundings, recorded: Recorded, plans: Sequence[Proposed]) -> None:
+    def __init__(
+        self, guard: JournaledGuard, gate: PlanGate, around: Surroundings, recorded: Recorded, plans: Sequence[Proposed], settings: Settings
+    ) -> None:
+        self._settings = settings
         self._guard, self._gate, self._around, self._recorded, self._plans = guard, gate, around, recorded, plans
         self._joints = by_stamp(recorded.joints)
         self._then = {entry.stamp_ns: entry.value for entry in recorded.commands}
@@ -117,6 +128,12 @@ class _Player:
             guard.lose_planner("the planner is gone" if entry.what else "")
         elif entry.kind is Kind.JUMP:
             guard.clock_jumped(entry.what)
+        elif entry.kind is Kind.SETTINGS:
+            said = self._recorded.guardrail_settings.get(entry.what)
+            if said is None:
+                self._absent(Kind.SETTINGS, self._recorded.end_ns)
+            else:
+                retune(self._settings(said), guard, self._gate)
         self._note_state(entry)
 
     def _cycle(self, slot: int, steady_s: float) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latent_mpc.bag import BagMessage, read_messages, stamp_ns
+from latent_mpc.bag import BagMessage, stamp_ns
 from latent_mpc.offline_bag import Recorded, ReplayTopics
-from ros_bridge.images import image_to_array
+from ros_bridge.encodings import picture_pixels
 from ros_bridge.joints import read_joint_state
 from world_model.perception import Perception
 
@@ -105,7 +105,7 @@ class Sight:
     def _run(self) -> None:
         try:
             self._read()
-        except ValueError as error:
+        except Exception as error:  # else whoever waits would take the rest of the pictures for missing
             self._failure = error
         finally:
             with self._changed:
@@ -115,7 +115,7 @@ class Sight:
     def _read(self) -> None:
         topics, joints = self._topics, self.perception.model.manifest.joints
         wanted = {topics.camera, topics.goal} | ({topics.joint_states} if self.perception.asks_for_joints else set())
-        for entry in read_messages(self._bag, wanted, pass_over_malformed=True):
+        for entry in topics.messages(self._bag, wanted):
             if self._ending:
                 return
             try:
@@ -124,7 +124,7 @@ class Sight:
                     self.perception.hear(reading.position, reading.stamp_ns)
                 else:
                     self._look(entry)
-            except ValueError as error:
+            except (ValueError, AttributeError) as error:  # a kind of message that has no such field
                 self.refused[entry.topic] += entry.topic != topics.joint_states  # those are counted where they are read for the planner
                 self.first_refusal.setdefault(entry.topic, " ".join(str(error).split()))
 
@@ -141,6 +141,6 @@ class Sight:
             self._changed.notify_all()
 
     def _seen(self, entry: BagMessage, stamp: int, joints: Any, scored: bool) -> Seen:
-        picture = image_to_array(entry.message)
+        picture = picture_pixels(entry.message)
         latent = self.perception.encode(picture, joints)
         return Seen(stamp, entry.time_ns, latent, self.perception.testify(picture, joints) if scored else latent)

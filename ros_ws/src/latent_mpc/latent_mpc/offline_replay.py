@@ -25,6 +25,7 @@ from latent_mpc.offline_comparison import Agreement, compare_trajectories, compa
 from latent_mpc.offline_guardrail import Guarded, commands_as_trajectories, guarded
 from latent_mpc.offline_perception import Sight
 from latent_mpc.offline_planner import PlannerReplay, Proposals, Proposed
+from latent_mpc.topic_names import SHADOW
 from planner_node.grid import stamp_of_slot
 from planner_node.guard_assembly import build_guard
 from planner_node.guardrail_parameters import GuardrailParameters
@@ -125,14 +126,14 @@ def replay(config: ReplayConfig) -> Replayed:
         took[name], began = now.since(began), now
 
     with threadpool_limits(1):
-        planner_then, guardrail_then = _settings_then(config.bag)
+        planner_then, guardrail_then = _settings_then(config.bag, config.topics)
         settings = _Settings(config, planner_then, changes)
         planner = settings.planner(planner_then)
-        guardrail = parameters_of(GuardrailParameters, {**guardrail_then, **changes["guardrail"]})
+        guardrail = settings.guardrail(guardrail_then)
         arm = load_arm(planner.robot)
         equipment = equip(planner)
         assert isinstance(equipment.model, OnnxModel)
-        topics = config.topics if config.topics.command else replace(config.topics, command=arm.topics.trajectory)
+        topics = config.topics if config.topics.command else replace(config.topics, command=SHADOW if guardrail.shadow else arm.topics.trajectory)
         perception = Perception(equipment.model, _JOINTS_TOLERANCE_S)
         guard, gate, around = build_guard(guardrail, load_arm(guardrail.robot))
         stage("opening")
@@ -146,7 +147,7 @@ def replay(config: ReplayConfig) -> Replayed:
             proposals = player.run(recorded, sight)
             _require_pictures(config.bag, topics, sight)
             stage("perception and planner")
-            commands = guarded(guard, gate, around, recorded, [*proposals.plans, *_later_plans(recorded)])
+            commands = guarded(guard, gate, around, recorded, [*proposals.plans, *_later_plans(recorded)], settings.guardrail)
             stage("guardrail")
     recorded.refused.update(sight.refused)
     recorded.first_refusal.update(sight.first_refusal)
@@ -176,21 +177,25 @@ def read_changes(changes: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 class _Settings:
-    """The planner's parameters then, with what is to be otherwise now."""
+    """The parameters then, with what is to be otherwise now."""
 
     def __init__(self, config: ReplayConfig, then: Mapping[str, Any], changes: Mapping[str, dict[str, Any]]) -> None:
         model = config.model or str(then.get("model", ""))
         if not model:
             raise ReplayError("the bag does not say which model was used; name one with --model")
         self._now = {**changes["planner"], "model": str(find_shared(model)), "threads": 1}
+        self._guardrail_now = changes["guardrail"]
 
     def planner(self, then: Mapping[str, Any]) -> PlannerParameters:
         return parameters_of(PlannerParameters, {**then, **self._now})
 
+    def guardrail(self, then: Mapping[str, Any]) -> GuardrailParameters:
+        return parameters_of(GuardrailParameters, {**then, **self._guardrail_now})
 
-def _settings_then(bag: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+
+def _settings_then(bag: Path, topics: ReplayTopics) -> tuple[dict[str, Any], dict[str, Any]]:
     """The parameters that the recorded nodes began with; what a bag does not say is as in the shipped files."""
-    planner, guardrail, steps, mode = first_settings(bag)
+    planner, guardrail, steps, mode = first_settings(bag, topics)
     if not planner:
         planner = _shipped("planner_node")
         planner.pop("model", None)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from world_model.data import DatasetError, EpisodeDataset, ShardWriter, write_description
 
+_LONGEST = 160
+
 
 class Collector(Protocol):
     """Makes one shard after another; what a shard holds depends on its index alone."""
@@ -80,7 +82,15 @@ def _refuse_another(out: Path, description: dict[str, Any]) -> None:
         for key, value in json.loads(json.dumps(description)).items():
             # The first version of the format said less.
             if before.get(key) != value and (key in before or before["schema_version"] != 1):
-                raise DatasetError(f"{out} holds a collection with {key} {before.get(key)}, not {value}; choose another --out or delete it")
+                held, asked = _short(before.get(key)), _short(value)
+                differ = f"{held}, not {asked}" if held != asked else f"{held} and other entries behind it"
+                raise DatasetError(f"{out} holds a collection with {key} {differ}; choose another --out or delete it")
+
+
+def _short(value: Any) -> str:
+    # A list of sources has an entry for every episode.
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @contextmanager

@@ -59,17 +59,21 @@ class BagImport:
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of it: ``dropped`` counts steps by the reason why they are in no episode, ``frames`` frames; ``cut_at`` what ended runs."""
+    """What came of it: ``dropped`` counts steps by the reason why they are in no episode, ``frames`` frames; ``cut_at`` what ended runs.
+
+    ``used``: for each role the topics that were read, of all bags.
+    """
 
     episodes: int
     steps: int
     dropped: dict[str, int]
     frames: dict[str, int] = field(default_factory=dict)
     cut_at: dict[str, int] = field(default_factory=dict)
+    used: dict[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """For people."""
-        parts = [f"{self.episodes} episodes of {self.steps} steps"]
+        parts = [f"{self.episodes} episodes of {self.steps} steps", *(f"{role}: {topics}" for role, topics in self.used.items())]
         for what, counts in (("steps not used", self.dropped), ("frames not used", self.frames), ("cut at", self.cut_at)):
             if counts:
                 parts.append(f"{what}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items()))
@@ -124,7 +128,17 @@ def import_bags(asked: BagImport, report: Callable[[int, int], None]) -> Importe
         **counts,
     }
     _write(asked, description, read, cuts, size, lambda done: report(len(read) + done, every))
-    return Imported(len(sources), asked.steps, counts["dropped_steps"], counts["dropped_frames"], counts["cut_at"])
+    return Imported(len(sources), asked.steps, counts["dropped_steps"], counts["dropped_frames"], counts["cut_at"], _used(read))
+
+
+def _used(read: Sequence[BagRead]) -> dict[str, str]:
+    """Topics by what they were read for: whoever did not name them sees which they were."""
+    roles = {
+        "pictures": [bag.topics.camera for bag in read],
+        "joints": [bag.topics.joint_states for bag in read],
+        "actions": [bag.topics.actions or "from the measured joints" for bag in read],
+    }
+    return {role: ", ".join(dict.fromkeys(topics)) for role, topics in roles.items()}
 
 
 def _asked_meaning(asked: BagImport, arm: Kinematics) -> tuple[Meaning | None, tuple[int, int], tuple[str, ...] | None]:
@@ -137,7 +151,10 @@ def _asked_meaning(asked: BagImport, arm: Kinematics) -> tuple[Meaning | None, t
             raise BagError(f"actions can mean {', '.join(MEANINGS)}, not '{asked.means}'; tool displacement needs --task or --like")
         return None, asked.size, asked.joints
     meaning = meaning_from(asked.like, asked.like_name, arm)
-    height, width, _ = asked.like["frame"]
+    try:
+        height, width, _ = asked.like["frame"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BagError(f"{asked.like_name} does not say how large its pictures are: its frame is {asked.like.get('frame')}, not [h, w, 3]") from error
     named = asked.like.get("joints") or (arm.arm.joints if isinstance(meaning, ToolMeaning) else None)
     if named and asked.joints and tuple(named) != asked.joints:
         raise BagError(f"--joints are {', '.join(asked.joints)}, but {asked.like_name} has {', '.join(named)}: leave --joints out")

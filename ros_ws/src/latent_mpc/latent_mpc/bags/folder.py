@@ -15,7 +15,7 @@ from latent_mpc.bags.storage import BagError
 
 METADATA = "metadata.yaml"
 NEWEST_VERSION = 9
-_ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
+STORAGE_ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -39,7 +39,7 @@ def find_files(path: Path) -> BagFolder:
         BagError: it does not exist, is no bag, or its metadata name files that are not there.
     """
     if path.is_file():
-        if not path.name.endswith(_ENDINGS):
+        if not path.name.endswith(STORAGE_ENDINGS):
             raise BagError(f"{path} is no bag: a bag is a folder, or a file that ends with .mcap or .db3")
         return BagFolder(path, (path,))
     if not path.is_dir():
@@ -54,7 +54,7 @@ def find_files(path: Path) -> BagFolder:
 
 def storage_files(folder: Path) -> tuple[Path, ...]:
     """The storage files in a folder, ``bag_10.mcap`` after ``bag_9.mcap``."""
-    found = [file for file in folder.iterdir() if file.is_file() and file.name.endswith(_ENDINGS)]
+    found = [file for file in folder.iterdir() if file.is_file() and file.name.endswith(STORAGE_ENDINGS)]
     return tuple(sorted(found, key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]))
 
 

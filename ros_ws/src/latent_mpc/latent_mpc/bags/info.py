@@ -152,7 +152,8 @@ def summary_text(summary: BagSummary) -> str:
     lines += [f"{topic.topic} can be played, but not decoded: {topic.unreadable}" for topic in summary.topics if topic.unreadable]
     training = summary.training
     if training.possible:
-        lines.append(f"can train a model: camera {training.camera}, joint states {training.joint_states}, actions {training.actions}")
+        actions = training.actions or "from the measured joints, nothing was commanded"
+        lines.append(f"can train a model: camera {training.camera}, joint states {training.joint_states}, actions {actions}")
     else:
         lines += [f"cannot train a model: {obstacle}" for obstacle in training.obstacles]
     lines += [f"broken: {trouble}" for trouble in summary.troubles]

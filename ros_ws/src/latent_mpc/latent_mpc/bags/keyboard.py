@@ -25,10 +25,11 @@ class Keyboard:
     def __enter__(self) -> Keyboard:
         try:
             descriptor = sys.stdin.fileno()
+            # A background job that asks its terminal for keys is stopped. Somebody else's terminal does not even say whose turn it is.
+            ours = os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
         except (OSError, ValueError, AttributeError):
             return self
-        # A background job that asks its terminal for keys is stopped.
-        if os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp():
+        if ours:
             self._before = termios.tcgetattr(descriptor)
             self._descriptor = descriptor
             tty.setcbreak(descriptor)

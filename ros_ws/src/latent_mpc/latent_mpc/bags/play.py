@@ -155,8 +155,9 @@ class _Player:
         try:
             if channel.serialization not in ("", "cdr"):
                 raise BagError(f"serialized as '{channel.serialization}'")
-            profile = offering(channel.qos)
-            publisher = node.create_publisher(message_class(channel.msgtype), self._asked.remaps.get(channel.topic, channel.topic), profile)
+            name = self._asked.remaps.get(channel.topic, channel.topic)
+            profile = offering(channel.qos, (channel.topic, name))
+            publisher = node.create_publisher(message_class(channel.msgtype), name, profile)
         except BagError as error:
             self._skipped[channel.topic] = str(error)
             self._say(f"{channel.topic} is not played: {error}")

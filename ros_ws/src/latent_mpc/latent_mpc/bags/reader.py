@@ -81,7 +81,7 @@ class BagReader:
         wanted = None if topics is None else set(topics)
         streams = [file.messages(wanted, start_ns, stop_ns) for file in self.files]
         for message in heapq.merge(*streams, key=lambda message: message.time_ns):
-            yield message._replace(data=decompress_message(message.data)) if message.data[:4] == _ZSTD else message
+            yield decompressed(message)
 
     def decode(self, message: RawMessage) -> Any:
         """The message in ``message.data``, with the fields of its ROS type.
@@ -146,13 +146,15 @@ def decompress_file(source: Path, target: Path) -> bool:
     return False
 
 
-def decompress_message(data: bytes) -> bytes:
-    """A message that was compressed by itself.
+def decompressed(message: RawMessage) -> RawMessage:
+    """The message, also where it was compressed by itself (rosbag2's mode ``message``).
 
     Raises:
         BagError: it is damaged.
     """
+    if message.data[:4] != _ZSTD:
+        return message
     try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        return message._replace(data=zstandard.ZstdDecompressor().decompressobj().decompress(message.data))
     except zstandard.ZstdError as error:
         raise BagError(f"a compressed message is damaged: {error}") from error

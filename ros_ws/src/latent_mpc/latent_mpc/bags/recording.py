@@ -48,8 +48,12 @@ class RingBuffer:
         while self._waiting and (self._waiting[0].time_ns < oldest_ns or self._bytes > self._ring.capacity_bytes):
             forgotten = self._waiting.popleft()
             self._bytes -= len(forgotten.data)
-            if any(profile.durability == "transient_local" for profile in forgotten.channel.qos):
-                self._latched[forgotten.channel] = forgotten
+            self.pass_by(forgotten)
+
+    def pass_by(self, message: RawMessage) -> None:
+        """Keep of a message that is not kept any more what those who come late are given."""
+        if any(profile.durability == "transient_local" for profile in message.channel.qos):
+            self._latched[message.channel] = message
 
     def empty(self) -> list[RawMessage]:
         """Everything that is kept, and before it what was latched when the first of it came, received at that time."""
@@ -57,6 +61,8 @@ class RingBuffer:
             return []
         first_ns = self._waiting[0].time_ns
         found = [message._replace(time_ns=first_ns) for message in self._latched.values()] + list(self._waiting)
+        for message in self._waiting:
+            self.pass_by(message)
         self._waiting.clear()
         self._bytes = 0
         return found
@@ -139,6 +145,8 @@ class Recording:
     def _on_message(self, message: RawMessage) -> None:
         if self._buffer is None or message.time_ns < self._until_ns:
             self._write(message)
+            if self._buffer is not None:
+                self._buffer.pass_by(message)
             return
         if self._until_ns:
             # What one trigger asked for is whole: the next gets a file of its own.
@@ -164,7 +172,7 @@ class Recording:
             return False
         try:
             action()
-        except OSError as error:
+        except Exception as error:  # whatever it is: a recorder that goes on and writes nothing would be worse
             with self._lock:
                 self.failure = f"cannot write bag {self.folder}: {reason(error)}; it is incomplete"
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from latent_mpc.bags.folder import BagFolder, find_files, storage_files
 from latent_mpc.bags.mcap_file import McapFile
-from latent_mpc.bags.reader import decompress_file, open_storage
+from latent_mpc.bags.reader import decompress_file, decompressed, open_storage
 from latent_mpc.bags.sqlite_file import SqliteFile
 from latent_mpc.bags.storage import BagError, RawMessage, StorageFile
 from latent_mpc.bags.writer import FolderWriter, Format
@@ -52,10 +53,18 @@ def recover(path: Path, out: Path, compression: str = "none", report: Callable[[
 
     Raises:
         BagError: ``out`` exists, ``path`` is no bag, or not one message of it can be read; then nothing is left at ``out``.
-        OSError: a file cannot be read or written.
+        OSError: a file cannot be read or written; nothing is left at ``out`` then, either.
     """
     if out.exists():
         raise BagError(f"{out} exists already, not overwriting.")
+    try:
+        return _recover(path, out, compression, report)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _recover(path: Path, out: Path, compression: str, report: Callable[[int, int], None]) -> Recovery:
     folder = _whatever_is_there(path)
     topics: Counter[str] = Counter()
     files: list[FileRecovery] = []
@@ -114,7 +123,14 @@ def _everything(storage: StorageFile) -> Iterator[RawMessage]:
     """All messages, and of a damaged file those that are not."""
     if isinstance(storage, McapFile):
         storage.look_through()
-    if isinstance(storage, SqliteFile):
-        yield from storage.salvage()
-    else:
-        yield from storage.messages()
+    # The new bag says nothing of messages that are compressed by themselves, so none may be.
+    damaged = 0
+    for message in storage.salvage() if isinstance(storage, SqliteFile) else storage.messages():
+        try:
+            whole = decompressed(message)
+        except BagError:
+            damaged += 1
+            continue
+        yield whole
+    if damaged:
+        storage.trouble = "; ".join(part for part in (storage.trouble, f"{damaged} of its compressed messages are damaged") if part)

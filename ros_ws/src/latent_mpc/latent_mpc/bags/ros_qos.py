@@ -9,11 +9,24 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 from latent_mpc.bags.qos import FOREVER_NS, OfferedQos
+from ros_bridge.qos import GOAL
 
 RECORDING_DEPTH = 200
 """Deep enough for what comes between two looks, and for the bursts while Python is busy elsewhere."""
 PLAYING_DEPTH = 10
 """Where the bag does not say: middlewares do not tell others how deep the history of a publisher is."""
+
+
+LATCHED = (
+    "/goal/image",
+    "/goal/latent",
+    "/guardrail/settings",
+    "/planner/result",
+    "/planner/settings",
+    "/planner/zones",
+    "/sim/goal_image",
+)
+"""What this stack publishes with ``ros_bridge.qos.GOAL``: who listens asks for it latched, and hears no publisher that does not offer that."""
 
 
 def offered_qos(profile: QoSProfile) -> OfferedQos:
@@ -50,12 +63,15 @@ def demands_more(asked: QoSProfile, possible: QoSProfile) -> bool:
     return bool(reliability or durability)
 
 
-def offering(recorded: Sequence[OfferedQos]) -> QoSProfile:
+def offering(recorded: Sequence[OfferedQos], names: Sequence[str] = ()) -> QoSProfile:
     """A publisher's profile as it was recorded; of publishers that differed, what all of them offered.
 
-    A depth that nobody recorded becomes ``PLAYING_DEPTH``.
+    A depth that nobody recorded becomes ``PLAYING_DEPTH``. Where nothing was recorded, a topic that has one of ``LATCHED`` among its ``names``, in
+    whatever namespace, is latched.
     """
     if not recorded:
+        if any(name.endswith(LATCHED) for name in names):
+            return GOAL
         return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=PLAYING_DEPTH)
     first = recorded[0]
     same = first if all(replace(other, depth=first.depth) == first for other in recorded) else OfferedQos(depth=max(p.depth for p in recorded))

@@ -8,7 +8,7 @@ from typing import Any
 
 from latent_mpc.bags.reader import BagReader
 from latent_mpc.bags.storage import BagError, Channel
-from ros_bridge.encodings import ImageError, colour_pixels, compressed_pixels
+from ros_bridge.encodings import ImageError, picture_pixels
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -27,7 +27,10 @@ _FEWEST = 2
 
 @dataclass(frozen=True)
 class TrainingTopics:
-    """The topics that would be used; empty where there is none. ``obstacles`` are the reasons why the bag cannot train a model."""
+    """The topics that would be used; empty where there is none. ``obstacles`` are the reasons why the bag cannot train a model.
+
+    Without ``actions`` what was done is read off the measured joints, as ``latent-mpc dataset from-bag`` does.
+    """
 
     camera: str
     joint_states: str
@@ -48,7 +51,7 @@ def training_topics(reader: BagReader, counts: Mapping[str, int], spans: Mapping
     """
     obstacles: list[str] = []
 
-    def choose(what: str, channels: list[Channel], use: Callable[[Any], str], wanted: str) -> str:
+    def choose(what: str, channels: list[Channel], use: Callable[[Any], str], wanted: str, needed: bool = True) -> str:
         refused = []
         for channel in channels:
             if counts.get(channel.topic, 0) < _FEWEST:
@@ -58,7 +61,8 @@ def training_topics(reader: BagReader, counts: Mapping[str, int], spans: Mapping
             if not why_not:
                 return channel.topic
             refused.append(f"{channel.topic}: {why_not}")
-        obstacles.append(f"no {what}: {'; '.join(refused)}" if refused else f"no {what}: no topic of type {wanted}")
+        if needed:
+            obstacles.append(f"no {what}: {'; '.join(refused)}" if refused else f"no {what}: no topic of type {wanted}")
         return ""
 
     known = reader.channels
@@ -70,11 +74,12 @@ def training_topics(reader: BagReader, counts: Mapping[str, int], spans: Mapping
     joint_states = choose("joint states", [c for c in states if not _commands(c.topic)], _feel, JOINT_STATE)
     movers = [c for c in known if (c.msgtype in ACTION_TYPES and not c.topic.startswith(_NO_ACTIONS)) or (c in states and _commands(c.topic))]
     movers.sort(key=lambda c: (not _commands(c.topic), _rank(c.msgtype), c.topic))
-    actions = choose("actions", movers, lambda _: "", " or ".join(ACTION_TYPES))
-    if camera and joint_states and actions:
-        together = [spans[topic] for topic in (camera, joint_states, actions) if topic in spans]
+    actions = choose("actions", movers, lambda _: "", " or ".join(ACTION_TYPES), needed=False)
+    if camera and joint_states:
+        used = [topic for topic in (camera, joint_states, actions) if topic]
+        together = [spans[topic] for topic in used if topic in spans]
         if max(first for first, _ in together) >= min(last for _, last in together):
-            obstacles.append(f"{camera}, {joint_states} and {actions} were never recorded at the same time")
+            obstacles.append(f"{', '.join(used[:-1])} and {used[-1]} were never recorded at the same time")
     return TrainingTopics(camera, joint_states, actions, tuple(obstacles))
 
 
@@ -90,7 +95,7 @@ def _try(reader: BagReader, channel: Channel, use: Callable[[Any], str]) -> str:
 
 def _see(message: Any) -> str:
     try:
-        _ = compressed_pixels(message) if hasattr(message, "format") else colour_pixels(message)
+        picture_pixels(message)
     except ImageError as error:
         return str(error).split("; expected")[0]
     return ""

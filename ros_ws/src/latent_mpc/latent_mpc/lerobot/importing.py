@@ -80,7 +80,7 @@ def import_lerobot(asked: LeRobotImport, report: Callable[[int, int], None]) -> 
     source = LeRobotSource(asked.source, asked.camera)
     ours = dict(source.info.get(OURS) or {})
     places = source.episodes()
-    steps = asked.steps or int(ours.get("steps", 0)) or min(40, max((place.length - 1) // asked.every for place in places))
+    steps = asked.steps or int(ours.get("steps", 0)) or max(1, min(40, max((place.length - 1) // asked.every for place in places)))
     meaning, low, high = _meaning(asked, source, ours)
     unit = _unit(asked, source, ours, places)
     size = asked.size or (min(source.height, 64), min(source.width, 64))
