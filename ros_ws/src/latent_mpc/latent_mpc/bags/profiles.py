@@ -6,35 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from latent_mpc.bags.storage import BagError
+from latent_mpc.topic_names import OURS
 
-OWN_TOPICS = (
-    "/camera/camera_info",
-    "/camera/image_raw",
-    "/diagnostics",
-    "/forward_position_controller/commands",
-    "/forward_velocity_controller/commands",
-    "/goal/image",
-    "/goal/latent",
-    "/guardrail/journal",
-    "/guardrail/settings",
-    "/guardrail/shadow",
-    "/guardrail/status",
-    "/joint_states",
-    "/joint_trajectory_controller/joint_trajectory",
-    "/overview/image_raw",
-    "/perception/latent",
-    "/perception/witness",
-    "/planner/imagined",
-    "/planner/journal",
-    "/planner/plan",
-    "/planner/result",
-    "/planner/settings",
-    "/planner/status",
-    "/planner/surprise",
-    "/planner/zones",
-    "/sim/goal_image",
-    "/sim/ground_truth",
-)
+# Markers are drawn from what is recorded beside them.
+OWN_TOPICS = tuple(sorted({*OURS, "/diagnostics"} - {"/planner/markers"}))
 _TRAINING_TOPICS = (
     "/forward_position_controller/commands",
     "/forward_velocity_controller/commands",
