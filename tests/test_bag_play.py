@@ -103,10 +103,10 @@ def test_messages_come_with_their_bytes_their_spacing_their_quality_of_service_a
         "--json", tmp_path / "played.json",
     )  # fmt: skip
     audience.spin(lambda: audience.note_offers() or process.poll() is not None, "the end", 30.0)
-    audience.spin(lambda: True, "what is left")
+    moved = audience.heard["/moved"]
+    audience.spin(lambda: bool(moved) and moved[-1][1] == 39, "the last joint state")
     printed, complaints = process.communicate()
     assert process.returncode == 0, complaints
-    moved = audience.heard["/moved"]
     assert [number for _, number in moved] == list(range(10, 40)) and not audience.heard["/joint_states"]
     # 29 intervals of 20 ms at half the speed.
     assert moved[-1][0] - moved[0][0] == pytest.approx(1.16, abs=0.5)

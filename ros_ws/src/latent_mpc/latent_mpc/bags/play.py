@@ -32,6 +32,8 @@ _CLOCK = "/clock"
 # Between two looks at the keyboard while nothing is due.
 _LOOK_S = 0.05
 _LAST_WORDS = Duration(seconds=1)
+# Nobody acknowledges what is sent with best effort, and what lies in shared memory is gone with the process that put it there.
+_READ_OUT_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,8 @@ class _Player:
         seconds = time.monotonic() - began
         for publisher in self._reliable:
             publisher.wait_for_all_acked(_LAST_WORDS)
+        if len(self._reliable) < len(self._publishers):
+            time.sleep(_READ_OUT_S)
         late = np.array(self._late_s or [0.0]) * 1e3
         spread = {"p50": float(np.percentile(late, 50)), "p99": float(np.percentile(late, 99)), "max": float(late.max())}
         return Played(sum(self._counts.values()), seconds, rounds, self._counts, self._skipped, spread)
