@@ -26,7 +26,10 @@ def bench_guardrail(
         f"{result.cycles} cycles in {result.seconds:.0f} s, {result.load} busy threads on {result.cores} cores, priority: {result.priority}\n"
         f"missed (above 20 ms): {result.late}; gaps above 20 ms between commands as received: {result.command_gaps}; false stops: {result.stops}\n"
         f"jitter p50 {result.jitter_ms_p50:.2f}, p99 {result.jitter_ms_p99:.2f}, max {result.jitter_ms_max:.2f} ms; "
-        f"a cycle takes p50 {result.cycle_ms_p50:.2f}, p99 {result.cycle_ms_p99:.2f} ms; joint states p99 {result.joint_gap_ms_p99:.1f} ms apart"
+        f"a cycle takes p50 {result.cycle_ms_p50:.2f}, p99 {result.cycle_ms_p99:.2f} ms; joint states p99 {result.joint_gap_ms_p99:.1f} ms apart\n"
+        f"an empty loop of that priority beside it: {result.bare_late} ticks above 20 ms, jitter p99 {result.bare_jitter_ms_p99:.2f}, "
+        f"max {result.bare_jitter_ms_max:.2f} ms; late together with it: {result.gaps_with_bare_late} of the {result.command_gaps} gaps; "
+        f"the host took {result.stolen_s:.2f} s of processor time"
     )
     if not result.met:
         raise typer.Exit(1)

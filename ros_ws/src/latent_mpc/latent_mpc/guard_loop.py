@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -17,6 +20,7 @@ from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from trajectory_msgs.msg import JointTrajectory
 
+from latent_mpc.bare_ticks import BareTicks, stolen_s
 from latent_mpc.bringup import node_command
 from latent_mpc.domains import quiet_domain
 from latent_mpc.processes import NodeCommand, Processes
@@ -27,6 +31,8 @@ COMMANDS = "/joint_trajectory_controller/joint_trajectory"
 LATE_MS = 20.0
 _START_S = 60.0
 _WARM_S = 2.0
+# A command says when it was meant for, a bare tick when it came.
+_TOGETHER_NS = 60_000_000
 
 
 class GuardLoopError(RuntimeError):
@@ -39,7 +45,9 @@ class GuardLoop:
 
     ``command_gaps``: commands whose stamp lies more than 20 ms after that of the command before, counted by their receiver; what is lost on the way
     counts too. ``jitter_ms_*``: how far the time between two cycles is from 10 ms. ``stops``: times that the arm was braked although nothing was
-    wrong. ``load``: threads that kept cores busy.
+    wrong. ``load``: threads that kept cores busy. ``bare_*``: of a loop of the same priority beside it that does nothing but wake up every 10 ms
+    (:mod:`latent_mpc.bare_ticks`). ``gaps_with_bare_late``: gaps between commands within 60 ms of which it was late, too: the machine's, not ours.
+    ``stolen_s``: what the host of a virtual machine took from its cores meanwhile.
     """
 
     seconds: float
@@ -56,6 +64,11 @@ class GuardLoop:
     cycle_ms_p99: float
     stops: int
     joint_gap_ms_p99: float
+    bare_late: int
+    bare_jitter_ms_p99: float
+    bare_jitter_ms_max: float
+    gaps_with_bare_late: int
+    stolen_s: float
 
     @property
     def met(self) -> bool:
@@ -87,12 +100,12 @@ def run_guard_loop(seconds: float, load: int | None = None, priority: str = "aut
     with tempfile.TemporaryDirectory() as logs:
         processes = Processes(commands, environment, Path(logs))
         try:
-            return _listen(processes, domain, seconds, cores, load)
+            return _listen(processes, domain, seconds, cores, load, priority)
         finally:
             processes.stop()
 
 
-def _listen(processes: Processes, domain: int, seconds: float, cores: int, load: int) -> GuardLoop:
+def _listen(processes: Processes, domain: int, seconds: float, cores: int, load: int, wish: str) -> GuardLoop:
     context = Context()
     rclpy.init(context=context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("guard_loop", context=context)
@@ -131,12 +144,17 @@ def _listen(processes: Processes, domain: int, seconds: float, cores: int, load:
         spin(time.monotonic() + _WARM_S)
         before = dict(said["guardrail"])
         stamps.clear()
+        stolen = stolen_s()
+        bare_process = subprocess.Popen([sys.executable, "-m", "latent_mpc.bare_ticks", str(seconds), wish], stdout=subprocess.PIPE, text=True)
         spin(time.monotonic() + seconds)
         after, footing = said["guardrail"], said["guardrail_node: footing"]
+        stolen = stolen_s() - stolen
+        bare = BareTicks(**json.loads(bare_process.communicate(timeout=30.0)[0]))
     finally:
         executor.shutdown()
         node.destroy_node()
         context.try_shutdown()
+    gaps = [b for a, b in itertools.pairwise(stamps) if b - a > LATE_MS * 1e6]
     return GuardLoop(
         seconds=seconds,
         cores=cores,
@@ -144,7 +162,7 @@ def _listen(processes: Processes, domain: int, seconds: float, cores: int, load:
         priority=footing["priority"],
         cycles=int(after["cycles"]) - int(before["cycles"]),
         late=int(after["missed_cycles"]) - int(before["missed_cycles"]),
-        command_gaps=sum(b - a > LATE_MS * 1e6 for a, b in itertools.pairwise(stamps)),
+        command_gaps=len(gaps),
         jitter_ms_p50=float(footing["jitter_ms_p50"]),
         jitter_ms_p99=float(footing["jitter_ms_p99"]),
         jitter_ms_max=float(footing["jitter_ms_max"]),
@@ -152,4 +170,9 @@ def _listen(processes: Processes, domain: int, seconds: float, cores: int, load:
         cycle_ms_p99=float(after["cycle_ms_p99"]),
         stops=int(after["brakings"]) - int(before["brakings"]),
         joint_gap_ms_p99=float(footing["joint_gap_ms_p99"]),
+        bare_late=len(bare.late),
+        bare_jitter_ms_p99=bare.jitter_ms_p99,
+        bare_jitter_ms_max=bare.jitter_ms_max,
+        gaps_with_bare_late=sum(any(abs(gap - late) < _TOGETHER_NS for late in bare.late) for gap in gaps),
+        stolen_s=stolen,
     )
