@@ -41,15 +41,16 @@ from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from world_model.bundle import BundleError, read_manifest
-from world_model.differentiable import DifferentiableModel
 from world_model.heads.onnx_head import OnnxHead
+from world_model.runtimes import BundleModel, open_model
+from world_model.runtimes.config import PLANNER_GRAPHS
 from world_model.surprise import Reading, carried_calibration
 
 _SAID_AGAIN_S = 1.0
 
 
-def equip(p: PlannerParameters) -> Equipment:
-    """What the parameters that are fixed at the start ask for.
+def equip(p: PlannerParameters, graphs: tuple[str, ...] = PLANNER_GRAPHS) -> tuple[Equipment, BundleModel]:
+    """What the parameters that are fixed at the start ask for, and the model in it; ``graphs`` are those that will run.
 
     Raises:
         ValueError: the bundle, the arm, a guardrail or a head cannot be read, or they do not belong together.
@@ -62,12 +63,12 @@ def equip(p: PlannerParameters) -> Equipment:
         raise BundleError(f"{p.model}: its tool step drives {tool_step.action_dim} axes, its actions {manifest.action_dim}")
     posture = build_posture_check(p.guardrails, arm) if p.guardrails else None
     guardrails = tuple(build_guardrails(p.guardrails, arm, kinematics, tool_step)) if p.guardrails else ()
-    model = DifferentiableModel(p.model, p.threads)  # torch is imported only for a solver that needs gradients
+    model = open_model(p.model, p.runtime_config(graphs))
     heads = [OnnxHead(folder.strip(), manifest) for folder in p.guardrail_heads.split(",") if folder.strip()]
     cost_heads = tuple(head for head in heads if head.card.kind == "goal-cost")
     surprise = carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim)
     safety_heads = tuple(head for head in heads if head not in cost_heads)
-    return Equipment(arm, kinematics, tool_step, model, surprise, safety_heads, cost_heads, guardrails, posture)
+    return Equipment(arm, kinematics, tool_step, model, surprise, safety_heads, cost_heads, guardrails, posture), model
 
 
 class PlannerNode(LifecycleNode):
@@ -78,7 +79,7 @@ class PlannerNode(LifecycleNode):
         self.parameters = declare(self, PlannerParameters, self._on_parameters)
         p = self.parameters
         manifest = read_manifest(p.model)
-        equipment = equip(p)
+        equipment, self._model = equip(p)
         self._arm, self._latent_dim = equipment.arm, equipment.model.latent_dim
         self._providers = ",".join(getattr(equipment.model, "providers", ()))
         self._said_s: dict[str, float] = {}
@@ -101,6 +102,9 @@ class PlannerNode(LifecycleNode):
         self.create_service(Trigger, "~/cancel", self._on_cancel)
         self.create_timer(0.2, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._settings.publish(String(data=_settings_text(p)))
+        self._runtime_report = diagnostics.DiagnosticsReport(self, lambda: [self._runtime_status()])
+        for line in self._model.choice.lines(self._model.first_run_ms):
+            self.get_logger().info(line)
 
     def _on_parameters(self, parameters: PlannerParameters, names: frozenset[str]) -> None:
         text = _settings_text(parameters)
@@ -226,6 +230,10 @@ class PlannerNode(LifecycleNode):
         values: dict[str, diagnostics.Value] = {**self._proposer.values(), "providers": self._providers}
         level = diagnostics.WARN if self._proposer.worrying else diagnostics.OK
         return diagnostics.status(self.get_name(), self._proposer.code.name, values, level)
+
+    def _runtime_status(self) -> DiagnosticStatus:
+        choice = self._model.choice
+        return diagnostics.status("planner_node: runtime", f"networks on {choice.runs_on}", choice.values(self._model.first_run_ms))
 
     def _surprise_status(self) -> DiagnosticStatus:
         message, warn = self._proposer.watch.word()

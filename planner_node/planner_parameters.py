@@ -9,19 +9,24 @@ from planner_node.episode import ProgressConfig
 from planner_node.guardrails.zones_in_force import read_zone_set
 from planner_node.planner_file import planner_config
 from ros_bridge.parameters import parameter
+from world_model.runtimes.config import PRECISIONS, RUNTIMES, RuntimeConfig
 
 
 @dataclass(frozen=True)
 class PlannerParameters:
     """Parameters of the planner node.
 
-    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``solver``,
-    ``planner_file``, ``zones``, ``clearance_m``, ``steps`` and ``seed`` take effect with the next goal, the others at once. Zones
+    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``runtime``, ``precision``, ``engine_cache``, ``autostart`` and ``position_margin``
+    are fixed at the start; ``mode``, ``solver``, ``planner_file``, ``zones``, ``clearance_m``, ``steps`` and ``seed`` take effect with the next
+    goal, the others at once. Zones
     from ``/planner/zones`` take effect at once and stay in force, in the place of the parameter's, until that is set, be it to what it was.
     """
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)
     model: str = parameter("models/push", "folder of the model bundle", fixed=True)
+    runtime: str = parameter("auto", "what runs the networks: auto tries TensorRT, CUDA, the CPU; docs/runtimes.md", choices=RUNTIMES, fixed=True)
+    precision: str = parameter("fp32", "precision of the networks, of those that the bundle has in it", choices=PRECISIONS, fixed=True)
+    engine_cache: str = parameter("", "folder of TensorRT's engines; by default latent-mpc/engines in the user's cache", fixed=True)
     autostart: bool = parameter(True, "configure and activate without being asked", fixed=True)
     mode: str = parameter("planner", "planner: searches along the actor; actor: the actor alone; cem: searches without the actor", choices=MODES)
     solver: str = parameter("", "name of a solver, in the place of the one that the mode or the planner file names; see docs/solvers.md")
@@ -51,6 +56,10 @@ class PlannerParameters:
         read_zone_set(self.zones, self.clearance_m)
         self.progress()
         planner_config(self.mode, self.solver, self.planner_file)
+
+    def runtime_config(self, graphs: tuple[str, ...]) -> RuntimeConfig:
+        """What ``graphs`` are to run on."""
+        return RuntimeConfig(self.threads, self.precision, self.runtime, self.engine_cache, graphs)
 
     def progress(self) -> ProgressConfig:
         """When a goal counts as near, out of reach or blocked."""

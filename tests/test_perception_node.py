@@ -16,6 +16,7 @@ from ros_bridge.joints import joint_state_message
 from ros_bridge.qos import CAMERA, GOAL, JOINT_STATES, LATENT, STATUS
 from ros_bridge.stamps import header_at, stamp_ns
 from world_model.bundle import read_manifest
+from world_model.runtimes.sessions import this_machine
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,13 @@ def test_encodes_frames_and_goals_with_the_stamp_of_the_picture(start_node, came
     line = next(line for line in node.output.splitlines() if "goal picture" in line)
     assert "ERROR" in line and "32 x 32" in line and "64 x 64" in line
     assert camera.values()["goals"] == "1" and float(camera.values()["encode_ms_p50"]) > 0
+
+    runs = status_values(next(report for report in reversed(camera.reports) if report.name == "perception_node: runtime"))
+    device = this_machine()
+    for runtime in ("tensorrt", "cuda"):
+        assert runs["runtime_encoder"].startswith(runtime) or runs[f"runtime_not_{runtime}"], "what it is not, and why"
+        assert device.why_not(runtime) in runs.get(f"runtime_not_{runtime}", "") and device.why_not(runtime) in node.output
+    assert "first run" in runs["runtime_encoder"] and runs["runtime_asked"] == "auto" and "runtime 'auto' on" in node.output
     assert node.stop(signal.SIGINT) == 0, node.output
 
 
@@ -183,6 +191,13 @@ def test_a_damaged_bundle_is_one_line_and_status_2(start_node, tmp_path):
     node = start_node("world_model.perception_node", "-p", f"model:={folder}")
     assert node.process.wait(20) == 2
     assert "SHA-256 of heads.onnx" in node.output and len(node.output.splitlines()) == 1
+
+
+@pytest.mark.skipif(not this_machine().why_not("tensorrt"), reason="TensorRT is here, so nobody is refused it")
+def test_a_runtime_that_cannot_be_had_is_one_line_and_status_2(start_node, bundle):
+    node = start_node("world_model.perception_node", "-p", f"model:={bundle}", "-p", "runtime:=tensorrt")
+    assert node.process.wait(20) == 2
+    assert "runtime 'tensorrt' cannot be had for encoder" in node.output and len(node.output.splitlines()) == 1
 
 
 def test_no_bundle_is_one_line_and_status_2(start_node, tmp_path):

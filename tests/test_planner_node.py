@@ -17,7 +17,7 @@ from tiny_runs import tiny_bundle
 pytest.importorskip("rclpy")
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -69,6 +69,8 @@ class Follower:
         self.node.create_subscription(JointTrajectory, "/planner/plan", self._on_plan, qos.PLAN)
         self.node.create_subscription(DiagnosticStatus, "/planner/status", self.statuses.append, qos.STATUS)
         self.node.create_subscription(DiagnosticStatus, "/planner/result", self.results.append, qos.GOAL)
+        self.reports: dict[str, DiagnosticStatus] = {}
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", lambda msg: self.reports.update({s.name: s for s in msg.status}), qos.STATUS)
         self._zones = self.node.create_publisher(String, "/planner/zones", qos.GOAL)
         self.node.create_subscription(PoseArray, "/planner/imagined", self.imagined.append, qos.STATUS)
         self.node.create_subscription(MarkerArray, "/planner/markers", self.markers.append, qos.STATUS)
@@ -166,7 +168,9 @@ def follower(ros_context) -> Iterator[Follower]:
 def planner(start_node, follower, tmp_path_factory):
     """A planner with a small trained model, six steps an episode, patient with a machine under load."""
     bundle = tiny_bundle(tmp_path_factory.getbasetemp())
-    node = start_node(MODULE, "-p", f"model:={bundle}", "-p", f"steps:={STEPS}", "-p", "frame_timeout_s:=1.0", "-p", "resync_m:=0.2")
+    node = start_node(
+        MODULE, "-p", f"model:={bundle}", "-p", f"steps:={STEPS}", "-p", "frame_timeout_s:=1.0", "-p", "resync_m:=0.2", "-p", "runtime:=cpu"
+    )
     follower.wait_for("IDLE")
     wait_until(lambda: len(follower.frames) > 2, what="frames")
     return node
@@ -206,6 +210,12 @@ def test_an_episode_from_goal_to_horizon_and_another_one(planner, follower):
     wait_until(lambda: len(follower.imagined) > 0, what="an imagined path")
     assert follower.imagined[-1].header.frame_id == ARM.base_frame and len(follower.imagined[-1].poses) > 1
     assert stamp_ns(follower.imagined[-1].header.stamp) in follower.frames
+
+    said = follower.reports["planner_node: runtime"]
+    runs = status_values(said)
+    assert said.message == "networks on cpu" and runs["runtime_asked"] == "cpu" and runs["runtime_rollout"].startswith("cpu fp32 (first run ")
+    assert "runtime_encoder" not in runs, "the planner never encodes"
+    assert "rollout on cpu in fp32 (first run" in planner.output, "every graph ran before the first goal, and how long it took is in the log"
 
     time.sleep(0.3)
     assert len(follower.plans) == len(first), "nothing is planned after the horizon"
@@ -391,6 +401,7 @@ def test_bad_input_at_the_start_is_one_line_and_status_2(start_node, tmp_path):
         ("-p", f"model:={good}", "-p", "zones:=walls everywhere"): "zones must be a list",
         ("-p", f"model:={good}", "-p", "robot:=ur5"): "no arm description 'ur5'",
         ("-p", f"model:={good}", "-p", f"planner_file:={negative}"): "critic 'effort': weight is -1",
+        ("-p", f"model:={good}", "-p", "runtime:=gpu"): "parameter 'runtime' is 'gpu', must be one of: auto, tensorrt",
     }
     started = {arguments: start_node(MODULE, *arguments) for arguments in cases}
     for arguments, reason in cases.items():

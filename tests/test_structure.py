@@ -84,7 +84,7 @@ def test_the_planner_knows_a_world_model_only_through_its_protocols():
     for file in files("planner_node"):
         known = {module for module in imports(file) if module.startswith("world_model.")}
         allowed = {"world_model.protocol", "world_model.surprise"} | (
-            {"world_model.bundle", "world_model.runtime", "world_model.differentiable"} if file.stem.endswith("_node") else set()
+            {"world_model.bundle", "world_model.runtimes"} if file.stem.endswith(("_node", "_parameters")) else set()
         )
         heads = "world_model.heads.onnx_head"  # the others are torch
         known -= {heads, f"{heads}.OnnxHead"} if file.stem.endswith("_node") else set()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from world_model.bundle import BundleError
+from world_model.bundle import BundleError, Manifest
 from world_model.protocol import F32, Context
-from world_model.runtime import OnnxModel
+from world_model.runtimes.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     from world_model.torch_gradients import TorchGradients
 
 
-class DifferentiableModel(OnnxModel):
-    """An ``OnnxModel`` whose rollout and temporal distance have derivatives, from the weights in the bundle."""
+class BundleGradients:
+    """Derivatives of a bundle's rollout and temporal distance, from its weights."""
 
+    directory: Path
+    manifest: Manifest
     _gradients: TorchGradients | None = None
 
     def prepare(self) -> None:
@@ -44,3 +47,7 @@ class DifferentiableModel(OnnxModel):
         self.prepare()
         assert self._gradients is not None
         return self._gradients
+
+
+class DifferentiableModel(BundleGradients, OnnxModel):
+    """An ``OnnxModel`` whose rollout and temporal distance have derivatives."""

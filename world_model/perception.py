@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from world_model.protocol import F32
 from world_model.recent_joints import RecentJoints
-from world_model.runtime import OnnxModel
+from world_model.runtimes.opening import BundleModel
 
 _WARM_UP_FRAMES = 5
 
@@ -25,7 +25,7 @@ class Perception:
     A model with proprioception is told where the joints were when a camera frame was taken, and of a goal picture that it is unknown.
     """
 
-    def __init__(self, model: OnnxModel, joints_tolerance_s: float) -> None:
+    def __init__(self, model: BundleModel, joints_tolerance_s: float) -> None:
         """Run every graph a few times: the first runs allocate, and a goal must not wait for them."""
         self.model = model
         self.without_joints = 0

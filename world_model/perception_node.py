@@ -21,7 +21,8 @@ from ros_bridge.qos import GOAL, JOINT_HISTORY, LATENT
 from ros_bridge.stamps import stamp_ns
 from world_model.perception import Perception, PictureError
 from world_model.protocol import F32
-from world_model.runtime import OnnxModel
+from world_model.runtimes import PRECISIONS, RUNTIMES, RuntimeConfig, open_model
+from world_model.runtimes.config import PERCEPTION_GRAPHS
 
 # Slower than any camera that a plan could be made from.
 _SILENCE_S = 2.0
@@ -29,13 +30,20 @@ _SILENCE_S = 2.0
 
 @dataclass(frozen=True)
 class PerceptionParameters:
-    """Which encoder runs, and on how many threads."""
+    """Which encoder runs, and on what."""
 
     model: str = parameter("models/reach", "folder of the model bundle")
     threads: int = parameter(1, "threads of the encoder", at_least=1, at_most=64)
+    runtime: str = parameter("auto", "what runs the encoder: auto tries TensorRT, CUDA and the CPU; see docs/runtimes.md", choices=RUNTIMES)
+    precision: str = parameter("fp32", "precision of the encoder, where the bundle has it", choices=PRECISIONS)
+    engine_cache: str = parameter("", "folder of TensorRT's engines; by default latent-mpc/engines in the user's cache")
     joints_tolerance: float = parameter(
         0.05, "s that joint states may be older than a picture, for a model that asks for them", at_least=0.0, at_most=1.0
     )
+
+    def runtime_config(self) -> RuntimeConfig:
+        """What the encoder and the witness are to run on."""
+        return RuntimeConfig(self.threads, self.precision, self.runtime, self.engine_cache, PERCEPTION_GRAPHS)
 
 
 class PerceptionNode(Node):
@@ -47,7 +55,7 @@ class PerceptionNode(Node):
     def __init__(self) -> None:
         super().__init__("perception_node")
         parameters = declare(self, PerceptionParameters)
-        self._model = OnnxModel(parameters.model, parameters.threads)
+        self._model = open_model(parameters.model, parameters.runtime_config())
         self._perception = Perception(self._model, parameters.joints_tolerance)
         self._encode_ms = Latencies()
         self._witness_ms = Latencies()
@@ -61,12 +69,14 @@ class PerceptionNode(Node):
         self._latent = self.create_publisher(Image, "/perception/latent", LATENT)
         self._witness = self.create_publisher(Image, "/perception/witness", LATENT) if self._perception.has_witness else None
         self._goal_latent = self.create_publisher(Image, "/goal/latent", GOAL)
-        self._report = DiagnosticsReport(self, self._describe)
+        self._report = DiagnosticsReport(self, lambda: [self._describe_runtime(), *self._describe()])
         # Depth 1: while a frame is being encoded the middleware keeps the newest one only.
         self._frames = self.create_subscription(Image, "/camera/image_raw", self._on_frame, LATENT)
         if self._perception.asks_for_joints:
             self._joint_states = self.create_subscription(JointState, "/joint_states", self._on_joint_state, JOINT_HISTORY)
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
+        for line in self._model.choice.lines(self._model.first_run_ms):
+            self.get_logger().info(line)
 
     def _on_frame(self, msg: Image, info: Mapping[str, Any]) -> None:
         self._heard_s = time.monotonic()
@@ -140,6 +150,10 @@ class PerceptionNode(Node):
         if self._newest is not None and self._newest[0] == source and sequence is not None:
             self._dropped += max(0, sequence - self._newest[1] - 1)
         self._newest = (source, sequence or 0)
+
+    def _describe_runtime(self) -> DiagnosticStatus:
+        choice = self._model.choice
+        return status("perception_node: runtime", f"networks on {choice.runs_on}", choice.values(self._model.first_run_ms))
 
     def _describe(self) -> Sequence[DiagnosticStatus]:
         refused = self._refused - self._refused_before

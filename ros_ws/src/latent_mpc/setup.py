@@ -26,6 +26,9 @@ PACKAGES = {
         "world_model.objectives",
         "world_model.predictors",
         "world_model.pretraining",
+        "world_model.runtimes",
+        "world_model.tensorrt",
+        "world_model.tensorrt.operators",
         "world_model.training",
     )
 }
@@ -44,7 +47,7 @@ setup(
     version="0.1.0",
     packages=["latent_mpc", "latent_mpc.bag_data", "latent_mpc.bags", "latent_mpc.commissioning", "latent_mpc.lerobot", *PACKAGES],
     package_dir=PACKAGES,
-    package_data={"arm_model": ["robots/*"], "ros_bridge": ["*.xml"], "world_model": ["configs/*"]},
+    package_data={"arm_model": ["robots/*"], "ros_bridge": ["*.xml"], "world_model": ["configs/*"], "world_model.tensorrt.operators": ["*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/latent_mpc"]),
         ("share/latent_mpc", ["package.xml"]),

@@ -29,6 +29,7 @@ from latent_mpc.commands_replay import replay
 from latent_mpc.commands_robustness import robustness
 from latent_mpc.commands_solvers import compare_solvers
 from latent_mpc.commands_surprise import surprise
+from latent_mpc.commands_tensorrt import tensorrt
 from latent_mpc.commands_training import bench_training, train
 from latent_mpc.json_file import write_json
 from latent_mpc.progress import progress
@@ -52,6 +53,7 @@ app.command()(faults)
 app.add_typer(head)
 app.add_typer(dataset)
 app.add_typer(bag)
+app.add_typer(tensorrt)
 bag.command()(replay)
 app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)

@@ -34,7 +34,7 @@ from planner_node.planner_node import equip
 from planner_node.planner_parameters import PlannerParameters
 from ros_bridge.parameters import parameters_of
 from world_model.perception import Perception
-from world_model.runtime import OnnxModel
+from world_model.runtimes.config import GRAPHS
 
 _SEARCH_SETTINGS = ("mode", "solver", "planner_file")
 _PLAN_MS, _PERCEPTION_MS, _JOINTS_TOLERANCE_S = 20.0, 10.0, 0.05
@@ -131,10 +131,9 @@ def replay(config: ReplayConfig) -> Replayed:
         planner = settings.planner(planner_then)
         guardrail = settings.guardrail(guardrail_then)
         arm = load_arm(planner.robot)
-        equipment = equip(planner)
-        assert isinstance(equipment.model, OnnxModel)
+        equipment, model = equip(planner, GRAPHS)
         topics = config.topics if config.topics.command else replace(config.topics, command=SHADOW if guardrail.shadow else arm.topics.trajectory)
-        perception = Perception(equipment.model, _JOINTS_TOLERANCE_S)
+        perception = Perception(model, _JOINTS_TOLERANCE_S)
         guard, gate, around = build_guard(guardrail, load_arm(guardrail.robot))
         stage("opening")
         with Sight(config.bag, topics, perception, config.surprise or planner.stop_on_surprise) as sight:
