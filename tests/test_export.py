@@ -11,7 +11,7 @@ import torch
 from tiny_runs import tiny_bundle, tiny_config, tiny_run
 
 from arm_model import ToolStep, load_arm
-from world_model.bundle import FILES, read_manifest
+from world_model.bundle import FILES, BundleError, read_manifest
 from world_model.checkpoint import CheckpointError
 from world_model.config import parse_config
 from world_model.export import ExportError, export_bundle, load_run, parity
@@ -130,10 +130,10 @@ def test_an_export_replaces_a_bundle_but_nothing_else(bundle, run, tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
-    with pytest.raises(ExportError, match="is not a model bundle and would be overwritten") as caught:
+    with pytest.raises(BundleError, match="is not a model bundle and would be overwritten") as caught:
         export_bundle(run, precious, load_arm().joints)
     assert (precious / "thesis.txt").read_text() == "years" and "\n" not in str(caught.value)
-    with pytest.raises(ExportError, match="would be overwritten"):
+    with pytest.raises(BundleError, match="would be overwritten"):
         export_bundle(run, precious / "thesis.txt", load_arm().joints)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from world_model.bundle import WITNESS, Manifest, file_sha256, write_manifest
+from world_model.bundle import WITNESS, Manifest, file_sha256, replacing, write_manifest
 from world_model.checkpoint import CheckpointError, load_checkpoint
 from world_model.config import TrainConfig, parse_config
 from world_model.data import action_components
@@ -65,12 +64,10 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
     """Write the bundle of a training run to ``out`` and return the largest difference of each graph from torch.
 
     Raises:
-        ExportError: a graph differs from torch by more than 1e-4, the arm has other joints than the model was trained with, or ``out`` is a folder of
-            something else; nothing is written then.
+        ExportError: a graph differs from torch by more than 1e-4, or the arm has other joints than the model was trained with; nothing is written.
+        BundleError: ``out`` is a folder of something else.
         CheckpointError: the run is damaged, or lacks the encoder that it began its invariance with.
     """
-    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} is not a model bundle and would be overwritten; choose another folder")
     config, learned, meta = load_run(run)
     data = meta["data"][0]
     height, width, channels = (int(v) for v in data["frame"])
@@ -78,9 +75,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
     measured = 0 if jepa.proprioception is None else jepa.proprioception.joints
     if measured not in (0, len(joints)):
         raise ExportError(f"{run} was trained with {measured} joints, the arm has {len(joints)}: {', '.join(joints)}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with replacing(out) as staging:
         onnx.save(encoder_graph(jepa, (height, width, channels)), staging / "encoder.onnx")
         onnx.save(rollout_graph(jepa), staging / "rollout.onnx")
         onnx.save(distance_graph(learned.distance, jepa.latent_dim), staging / "heads.onnx")
@@ -126,12 +121,6 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
         worst = max(report, key=lambda name: report[name])
         if report[worst] > _PARITY:
             raise ExportError(f"{worst}.onnx differs from torch by {report[worst]:.2g}, more than {_PARITY:.0e}; no bundle was written")
-        if out.exists():
-            shutil.rmtree(out)
-        staging.chmod(0o755)
-        staging.rename(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return report
 
 

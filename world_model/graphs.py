@@ -42,6 +42,15 @@ class _OnePass(nn.Module):
         return self.predictor.one_pass(latents, past_actions, actions)
 
 
+class _Rollout(nn.Module):
+    def __init__(self, jepa: Jepa) -> None:
+        super().__init__()
+        self.jepa = jepa
+
+    def forward(self, latents: Tensor, past_actions: Tensor, actions: Tensor) -> Tensor:
+        return self.jepa.rollout(latents, past_actions, actions)
+
+
 class _Encode(nn.Module):
     def __init__(self, jepa: Jepa) -> None:
         super().__init__()
@@ -111,6 +120,14 @@ def rollout_graph(jepa: Jepa) -> onnx.ModelProto:
         ["next_latents", "next_actions", "step_imagined"],
     )
     return _loop(step, history, dim, action_dim)
+
+
+def fixed_rollout(jepa: Jepa, count: int, horizon: int) -> onnx.ModelProto:
+    """The rollout of exactly N = ``count`` candidates over H = ``horizon`` steps, without a loop: every shape is known, as CUDA graphs need it."""
+    predictor, dim = jepa.predictor, jepa.latent_dim
+    latents, past = torch.zeros(count, predictor.history, dim), torch.zeros(count, predictor.history - 1, predictor.action_dim)
+    inputs: dict[str, dict[int, Any]] = {"latents": {}, "past_actions": {}, "actions": {}}
+    return to_onnx(_Rollout(jepa), (latents, past, torch.zeros(count, horizon, predictor.action_dim)), inputs, ["imagined"])
 
 
 def distance_graph(head: nn.Module, latent_dim: int) -> onnx.ModelProto:

@@ -24,6 +24,7 @@ PACKAGES = {
         "world_model.encoders",
         "world_model.heads",
         "world_model.objectives",
+        "world_model.precision",
         "world_model.predictors",
         "world_model.pretraining",
         "world_model.runtimes",

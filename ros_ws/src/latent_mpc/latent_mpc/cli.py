@@ -19,6 +19,7 @@ from latent_mpc.commands_check import check
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_dataset import dataset
 from latent_mpc.commands_exploration import compare_exploration
+from latent_mpc.commands_export import export, parity
 from latent_mpc.commands_faults import faults
 from latent_mpc.commands_guard_loop import bench_guardrail
 from latent_mpc.commands_head import head
@@ -100,22 +101,8 @@ app.command()(collect)
 app.command()(train)
 
 
-@app.command()
-def export(
-    model: Annotated[Path, typer.Option(help="Folder of a finished training run.")],
-    out: Annotated[Optional[Path], typer.Option(help="Bundle to write; models/<name of the run> by default.")] = None,  # noqa: UP045
-    robot: Annotated[str, typer.Option(help="Arm that the model moves.")] = "panda_stick",
-    json: JsonOption = None,
-) -> None:
-    """Write a model bundle of ONNX graphs, each checked against torch."""
-    from arm_model import load_arm
-    from world_model.export import export_bundle
-
-    target = out or Path("models") / model.name
-    report = export_bundle(model, target, load_arm(robot).joints)
-    if json is not None:
-        write_json(json, {"bundle": str(target), "largest_difference": report})
-    typer.echo(f"{target}: " + ", ".join(f"{name} within {gap:.1e} of torch" for name, gap in report.items()))
+app.command()(export)
+app.command()(parity)
 
 
 @app.command()
