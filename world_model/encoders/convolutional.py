@@ -40,6 +40,6 @@ class ConvolutionalEncoder(Encoder):
 
     def forward(self, frames: Tensor) -> Tensor:
         """One token ``(B, 1, F)`` of ``frames (B, h, w, 3) uint8``."""
-        pictures = frames.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+        pictures = frames.to(torch.float32).permute(0, 3, 1, 2) / 127.5 - 1.0
         features: Tensor = self.flatten(self.convolutions(pictures))
         return features[:, None]

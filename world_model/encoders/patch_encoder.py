@@ -74,7 +74,7 @@ class PatchEncoder(Encoder):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Tokens ``(B, K, F)`` of ``frames (B, h, w, 3) uint8``."""
-        pictures = frames.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+        pictures = frames.to(torch.float32).permute(0, 3, 1, 2) / 255.0
         if frames.shape[1] != self.size or frames.shape[2] != self.size:
             pictures = functional.interpolate(pictures, size=(self.size, self.size), mode="bilinear", align_corners=False)
         patches, summary = self.family.tokens(self.backbone, (pictures - self.mean) / self.std)
