@@ -113,6 +113,32 @@ def test_with_the_encoder_everything_learns(tmp_path_factory, tmp_path):
         fine_tune(bundle, [tiny_data(session)], tmp_path / "run", FineTuning(steps=10), silent)
 
 
+def test_another_predictor_learns_on_the_latents_of_a_bundle(tmp_path_factory, tmp_path, capsys):
+    session = tmp_path_factory.getbasetemp()
+    bundle, data, out = tiny_bundle(session), tiny_data(session), tmp_path / "run"
+    config = tmp_path / "other.yaml"
+    config.write_text("name: other\ntasks: [reach]\nmodel:\n  predictor: {kind: action_prefix, width: 16, depth: 1, heads: 2, horizon: 2}\n")
+    asked = ["train", "--from", str(bundle), "--data", str(data), "--predictor", str(config), "--steps", "60", "--learning-rate", "3e-3"]
+    assert run([*asked, "--out", str(out)]) == 0
+    found = json.loads((out / "fine_tuned.json").read_text())
+    assert sum(found["open_loop"]["after"]["model"]) < sum(found["open_loop"]["after"]["copy"]), "untrained it copies, so it has learnt something"
+    assert run(["export", "--model", str(out), "--out", str(tmp_path / "bundle")]) == 0
+    manifest = read_manifest(tmp_path / "bundle")
+    assert manifest.name == "other" and manifest.horizon == 2 and manifest.provenance["config"]["model"]["predictor"]["kind"] == "action_prefix"
+    old, new = load_file(bundle / "weights.safetensors"), load_file(tmp_path / "bundle" / "weights.safetensors")
+    for key, value in old.items():
+        if not key.startswith("jepa/predictor."):
+            np.testing.assert_array_equal(value, new[key], err_msg=f"{key} moved: encoder, critic and actor stay")
+    before = found["open_loop"]["before"]["model"]
+    plain = json.loads(
+        json.dumps(fine_tune(bundle, [data], tmp_path / "same", FineTuning(steps=1, horizon=2), silent)["open_loop"]["before"]["model"])
+    )
+    assert before == plain[: len(before)], "the errors before are those of the bundle's own predictor"
+    capsys.readouterr()
+    assert run([*asked, "--out", str(tmp_path / "no"), "--train-encoder"]) == 2
+    assert "another predictor learns on latents that stay" in capsys.readouterr().err
+
+
 def test_a_bag_with_several_cameras_names_the_command_that_tells_them_apart(tmp_path, capsys):
     with bag(tmp_path / "bag") as put:
         for number in range(3):

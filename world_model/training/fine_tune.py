@@ -1,4 +1,7 @@
-"""A bundle goes on learning from new data: its predictor alone on the latents that it has, or, if asked, its encoder and heads as well."""
+"""A bundle goes on learning from new data: its predictor alone on the latents that it has, or, if asked, its encoder and heads as well.
+
+Or another predictor, such as a faster one, learns on these latents from nothing: encoder, critic and actor stay what they are.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from world_model.checkpoint import load_checkpoint, save_checkpoint
 from world_model.config import ConfigError, TrainConfig
 from world_model.data import DatasetError, EpisodeDataset
 from world_model.jepa import Jepa
+from world_model.predictors.registry import build_predictor
 from world_model.recipe import config_of
 from world_model.training.actor import train_actor
 from world_model.training.compute import open_fabric
@@ -109,8 +113,13 @@ def check_fits(manifest: Manifest, data: EpisodeDataset) -> None:
             raise DatasetError(f"{manifest.name} is told {manifest.proprioception} joints, {where} holds {0 if held is None else held.shape[-1]}")
 
 
-def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTuning, report: Report) -> dict[str, Any]:
+def fine_tune(
+    bundle: Path, directories: list[Path], out: Path, settings: FineTuning, report: Report, other: TrainConfig | None = None
+) -> dict[str, Any]:
     """Train a bundle further and write ``out`` as a run that can be exported; returns what ``fine_tuned`` of its manifest will say.
+
+    With ``other``, the predictor of that configuration takes the place of the bundle's, untrained at first, and its name that of the bundle; errors
+    before are still those of the bundle's.
 
     The last fifth of the first data set is held out for the report, some episodes before it choose the weights that are kept: those of the
     beginning are among them. Critic and actor stay as they are with the encoder, and go on learning with it.
@@ -118,8 +127,11 @@ def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTu
     Raises:
         BundleError: the bundle is damaged or does not say how it was made.
         DatasetError: the data cannot be used with it.
+        ConfigError: another predictor is asked for while the encoder learns.
         CheckpointError: ``out`` holds a run.
     """
+    if other is not None and settings.train_encoder:
+        raise ConfigError("another predictor learns on latents that stay: leave out --train-encoder, or fine-tune the run afterwards")
     if (out / "learned.safetensors").is_file():
         raise DatasetError(f"{out} holds a finished run; choose another --out or delete it")
     manifest, config, learned = load_bundle(bundle)
@@ -129,6 +141,13 @@ def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTu
     held, checked = max(1, round(_HELD_OUT * sets[0].episodes)), max(1, round(_CHECKED * sets[0].episodes))
     if sets[0].episodes < held + checked + 1:
         raise DatasetError(f"{directories[0]} holds {sets[0].episodes} episodes; fine-tuning needs at least {held + checked + 1}: give more data")
+    kept_config = config_of(manifest)
+    previous = learned.jepa.predictor
+    if other is not None:
+        kept_config = config = _with_predictor(kept_config, other)
+        learned.jepa.predictor = build_predictor(
+            config.model.predictor, config.model.history, learned.jepa.tokens, learned.jepa.token_dim, manifest.action_dim
+        )
     horizon = longest_horizon(learned.jepa, sets[0].steps, settings.horizon)
     window = min(config.jepa.window, sets[0].steps + 1)
     if horizon < 1 or window <= config.model.history:
@@ -141,7 +160,9 @@ def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTu
     spans = _Spans(data.reader.episodes - held - checked, data.reader.episodes - held)
     report("encoding", 0, 1, {})
     latents, actions = encode_episodes(learned.jepa, data).clone(), torch.from_numpy(data.actions)
+    taught, learned.jepa.predictor = learned.jepa.predictor, previous
     before = open_loop_error(learned.jepa, latents[spans.held_out :], actions[spans.held_out :], horizon)
+    learned.jepa.predictor = taught
     report("encoding", 1, 1, {})
     if settings.train_encoder:
         kept = _train_whole(fabric, config, learned.jepa, data, spans, horizon, report)
@@ -165,7 +186,7 @@ def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTu
     out.mkdir(parents=True, exist_ok=True)
     found |= _keep_witness(bundle, manifest, out, settings)
     meta = {
-        "config": dataclasses.asdict(config_of(manifest)),
+        "config": dataclasses.asdict(kept_config),
         "model": learned.jepa.shape(),
         "data": [*data.descriptions, *manifest.provenance.get("data", [])],
         "episodes": data.reader.episodes,
@@ -175,6 +196,17 @@ def fine_tune(bundle: Path, directories: list[Path], out: Path, settings: FineTu
     }
     save_checkpoint(out / "learned.safetensors", learned.modules(), None, {}, meta)
     return found
+
+
+def _with_predictor(config: TrainConfig, other: TrainConfig) -> TrainConfig:
+    """``config`` with the predictor and the name of ``other``, and windows that show it all the steps that it imagines at once."""
+    least = config.model.history + (other.model.predictor.horizon if other.model.predictor.kind == "action_prefix" else 1)
+    return dataclasses.replace(
+        config,
+        name=other.name,
+        model=dataclasses.replace(config.model, predictor=other.model.predictor),
+        jepa=dataclasses.replace(config.jepa, window=max(config.jepa.window, least)),
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ PACKAGES = {
         "world_model.data",
         "world_model.encoders",
         "world_model.heads",
+        "world_model.lean",
         "world_model.objectives",
         "world_model.precision",
         "world_model.predictors",

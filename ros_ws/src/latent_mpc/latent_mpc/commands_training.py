@@ -37,6 +37,10 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps of fine-tuning.", min=1, rich_help_panel=FINE_TUNING)] = 1000,
     learning_rate: Annotated[float, typer.Option(help="Its largest learning rate.", rich_help_panel=FINE_TUNING)] = 2e-4,
     train_encoder: Annotated[bool, typer.Option("--train-encoder", help="Let encoder and heads learn, too.", rich_help_panel=FINE_TUNING)] = False,
+    predictor: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Training configuration whose predictor learns in the place of the bundle's, from nothing.", rich_help_panel=FINE_TUNING),
+    ] = None,
     horizon: Annotated[int, typer.Option(help="Steps ahead that the error is reported for.", min=1, rich_help_panel=FINE_TUNING)] = 10,
     episode_steps: Annotated[int, typer.Option(help="Actions of an episode that is cut from a bag.", min=1, rich_help_panel=FINE_TUNING)] = 20,
     robot: Annotated[str, typer.Option(help="Arm in the bag.", rich_help_panel=FINE_TUNING)] = "panda_stick",
@@ -44,6 +48,7 @@ def train(
 ) -> None:
     """Train a world model, its critic and its actor; or, with --from, let a bundle go on learning from new data or from bags."""
     if from_ is not None:
+        from world_model.config import read_config
         from world_model.training.fine_tune import FineTuning, fine_tune, open_loop_text
 
         refused = {"--config": config, "--world-model": world_model, "--looks": looks}
@@ -53,7 +58,7 @@ def train(
         settings = FineTuning(steps=steps, learning_rate=learning_rate, train_encoder=train_encoder, horizon=horizon, seed=seed or 0)
         sets = _bags_imported(from_, data, out, episode_steps, robot)
         with stage_progress() as report:
-            found = fine_tune(from_, sets, out, settings, report)
+            found = fine_tune(from_, sets, out, settings, report, None if predictor is None else read_config(predictor))
         write_json(out / "fine_tuned.json", found)
         if json is not None:
             write_json(json, found)
