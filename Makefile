@@ -16,6 +16,7 @@ ROS := $(if $(ROS_DISTRO),$(shell python3 -c 'import rclpy' 2>/dev/null && echo 
 MADE := $(VENV)/.made-$(ROS)
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := arm_model planner_node ros_bridge ros_ws/src/latent_mpc/latent_mpc sim world_model
 
@@ -34,7 +35,8 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 
-bench: $(RUN)
+# All stages and the peers beside them. ARGS="--scaling" for more, ARGS="--peers none" for less; without the peers, `latent-mpc bench` does, too.
+bench: $(BENCH)
 	$(BIN)/latent-mpc bench $(ARGS)
 
 # Collects, trains and exports the shipped bundles from nothing: data/<name>[-looks], then runs/<name>, then models/<name>. About an hour and a half
@@ -88,4 +90,11 @@ $(RUN): $(MADE) requirements.txt requirements-ros.txt pyproject.toml
 $(DEV): $(RUN) requirements-train.txt requirements-dev.txt
 	@echo "Installing what training and checking need into $(VENV) (once; a few minutes) ..."
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements-train.txt -r requirements-dev.txt
+	@touch $@
+
+# The peers come without what they ask for: torchvision, lancedb and more are for what is not timed here.
+$(BENCH): $(RUN) requirements-train.txt requirements-bench.txt
+	@echo "Installing the peers of the bench into $(VENV) (once; a few minutes) ..."
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements-train.txt
+	@$(PIP) --no-deps -r requirements-bench.txt
 	@touch $@

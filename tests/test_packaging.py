@@ -152,7 +152,7 @@ def test_every_python_gets_one_version_of_everything(version):
                 pins.add(str(requirement.specifier))
     assert {name: pins for name, pins in found.items() if len(pins) != 1} == {}
     extras = PYPROJECT["project"]["optional-dependencies"]
-    declared = [*PYPROJECT["project"]["dependencies"], *extras["ros"], *extras["train"], *extras["dev"]]
+    declared = [*PYPROJECT["project"]["dependencies"], *extras["ros"], *extras["train"], *extras["dev"], *extras["bench"]]
     wanted = [Requirement(text) for text in declared]
     missing = {canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate(environment)} - found.keys()
     assert missing == set()

@@ -15,6 +15,7 @@ import typer
 
 from latent_mpc.commands_arm import check_arm
 from latent_mpc.commands_bag import bag
+from latent_mpc.commands_bench import bench
 from latent_mpc.commands_check import check
 from latent_mpc.commands_collect import ENVIRONMENT, collect
 from latent_mpc.commands_dataset import dataset
@@ -60,6 +61,7 @@ app.command("compare-objectives")(compare_objectives)
 app.command()(compare_exploration)
 app.command()(compare_solvers)
 app.command()(hostile)
+app.command()(bench)
 app.command("bench-guardrail")(bench_guardrail)
 app.command()(parameters)
 
@@ -117,7 +119,7 @@ def evaluate(
     policy: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            help="planner, planner_untold, actor, actor_stop, actor_slide, any solver, random, oracle; the first is compared with the others."
+            help="planner, planner_untold, actor, actor_stop, actor_slide, cem_300x30[_h8], any solver, random, oracle; pairs are with the first."
         ),
     ] = None,
     manifest: Annotated[Optional[Path], typer.Option(help="Starts and goals: read if the file exists, else drawn and written.")] = None,  # noqa: UP045
@@ -198,24 +200,6 @@ def evaluate(
     if record:
         record_evaluation(model, result)
     typer.echo(text)
-
-
-@app.command()
-def bench(
-    model: Annotated[Path, typer.Option(help="Model bundle.")] = Path("models/push"),
-    task: Annotated[str, typer.Option(help="Task whose scene is rendered.")] = "push-far",
-    rounds: Annotated[int, typer.Option(help="Rounds in which all stages take turns.")] = 100,
-    json: JsonOption = None,
-) -> None:
-    """Time every stage beside this machine's own limit."""
-    from latent_mpc.bench import bench as run_bench
-    from latent_mpc.bench import table
-
-    with progress("rounds") as report:
-        result = run_bench(model, task, _positive("rounds", rounds), report)
-    if json is not None:
-        write_json(json, result)
-    typer.echo(table(result))
 
 
 app.command("bench-training")(bench_training)

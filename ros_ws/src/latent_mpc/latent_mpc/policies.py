@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from planner_node.controller import LatentController
 from planner_node.guardrails.guardrail import sampled
 from planner_node.guardrails.zone import Zone, ZoneGuardrail
 from planner_node.plan import Plan
+from planner_node.solvers.cem import CemConfig
 from planner_node.solvers.registry import SOLVERS
 from planner_node.solvers.solver import Deadline
 from sim.tasks import PicturedGoalEnv
@@ -27,7 +29,12 @@ REFERENCES = ("random", "oracle")
 FILTERED = ("actor_stop", "actor_slide")
 # The planner that is not told of what is forbidden: what it reaches is what the free scene allows.
 UNTOLD = "planner_untold"
-POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *FILTERED, UNTOLD, *REFERENCES)
+# CEM as large as latent world models publish it, 300 candidates, 30 times, 5 steps ahead, or 8 as ours is: on our model, however long it takes.
+PUBLISHED = {
+    "cem_300x30": CemConfig(samples=300, iterations=30, elites=30, horizon=5),
+    "cem_300x30_h8": CemConfig(samples=300, iterations=30, elites=30, horizon=8),
+}
+POLICIES = (*MODES, *(name for name in SOLVERS if name not in MODES), *FILTERED, UNTOLD, *PUBLISHED, *REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,8 @@ def make_policy(
         return StoppedActor(PlannerPolicy(model, step, replace(config, mode="actor"), deadline_s, clock, delay), step, config.clearance_m)
     if name == UNTOLD:
         return Untold(PlannerPolicy(model, step, replace(config, mode="planner", heads=(), guardrails=()), deadline_s, clock, delay))
+    if name in PUBLISHED:
+        return PlannerPolicy(model, step, replace(config, mode="cem", solvers={**config.solvers, "cem": PUBLISHED[name]}), math.inf, clock, delay)
     if name == "actor_slide":
         # The actor's own future, bent along the edges of zones, and nothing to choose from.
         config = replace(config, mode="actor_rollouts", solvers={**config.solvers, "actor_rollouts": {"samples": 0, "directions": 0, "rounding": 0}})
