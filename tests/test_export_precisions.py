@@ -15,10 +15,7 @@ from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from tiny_runs import tiny_bundle, tiny_data, tiny_run
 
-from arm_model import load_arm
 from world_model.bundle import FILES, BundleError, Manifest, bundle_sha256, file_sha256, read_manifest, write_manifest
-from world_model.checkpoint import read_meta
-from world_model.export import export_bundle
 from world_model.precision.agreement import Agreement, agreement
 from world_model.precision.conversion import Asked, Fixed, as_plain, convert
 from world_model.precision.figures import figures
@@ -115,22 +112,28 @@ def test_plans_in_fp32_keep_their_hash_whatever_is_added(converted, session):
 # What is refused.
 
 
+def rollout_body(model: onnx.ModelProto) -> onnx.GraphProto:
+    return next(attribute.g for attribute in model.graph.node[0].attribute if attribute.HasField("g"))
+
+
 def overflowing(session: Path, folder: Path) -> Path:
     """The tiny bundle with a first layer of the predictor 150,000 times larger. A LayerNorm follows: fp32 is fine, but fp16 ends at 65,504."""
-    source = tiny_run(session) / "learned.safetensors"
-    tensors = load_file(source)
-    for name in ("jepa/predictor.enter.weight", "jepa/predictor.enter.bias"):
-        tensors[name] *= 1.5e5
-        assert tensors[name].abs().max() < 65_504, "the weights themselves can be said in fp16"
-    folder.mkdir()
-    save_file(tensors, folder / "learned.safetensors", metadata={"meta": json.dumps(read_meta(source))})
-    export_bundle(folder, folder.with_name("overflowing"), load_arm().joints)
-    return folder.with_name("overflowing")
+    shutil.copytree(tiny_bundle(session), folder)
+    tensors, graph = load_file(folder / "weights.safetensors"), onnx.load(folder / "rollout.onnx")
+    constants = {tensor.name: tensor for tensor in rollout_body(graph).initializer}
+    for name in ("predictor.enter.weight", "predictor.enter.bias"):
+        tensors[f"jepa/{name}"] *= 1.5e5
+        assert tensors[f"jepa/{name}"].abs().max() < 65_504, "the weights themselves can be said in fp16"
+        constants[name].CopyFrom(numpy_helper.from_array(tensors[f"jepa/{name}"].numpy(), name))
+    save_file(tensors, folder / "weights.safetensors")
+    onnx.save(graph, folder / "rollout.onnx")
+    write_manifest(folder, unchecked(folder))
+    return folder
 
 
 def test_a_conversion_that_went_wrong_is_not_written_and_the_old_bundle_stays(converted, session, copy, tmp_path):
     """A rollout that overflows fp16 and a line that says which graph, which figure and which bound."""
-    bundle = overflowing(session, tmp_path / "run")
+    bundle = overflowing(session, tmp_path / "overflowing")
     before = {entry.name: file_sha256(entry) for entry in copy.iterdir()}
     entries = sorted(entry.name for entry in tmp_path.iterdir())
     asked = Asked(("fp16",), ("rollout",), None, (), tiny_data(session), scenes=6, candidates=4)
@@ -159,8 +162,7 @@ def test_weights_that_are_not_the_graphs_are_noticed(session, tmp_path):
     """The reference is torch with the bundle's own weights: a graph of another training is refused, in fp32 already."""
     bundle = Path(shutil.copytree(tiny_bundle(session), tmp_path / "mixed"))
     graph = onnx.load(bundle / "rollout.onnx")
-    body = next(attribute.g for attribute in graph.graph.node[0].attribute if attribute.HasField("g"))
-    tensor = next(tensor for tensor in body.initializer if tensor.name.endswith("enter.weight"))
+    tensor = next(tensor for tensor in rollout_body(graph).initializer if tensor.name.endswith("enter.weight"))
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.01, tensor.name))
     onnx.save(graph, bundle / "rollout.onnx")
     write_manifest(bundle, unchecked(bundle))

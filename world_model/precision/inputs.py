@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from world_model.bundle import BundleError, Manifest
 from world_model.data import EpisodeDataset
 from world_model.precision.integer import Feed
-from world_model.protocol import F32, Context
+from world_model.protocol import F32
 from world_model.runtime import OnnxModel
 
 # Steps that a rollout is judged over.
@@ -164,11 +164,6 @@ def _zones(rng: np.random.Generator, count: int, lower: F32, upper: F32) -> F32:
     centre = rng.uniform(lower[:2], upper[:2], (count, 2))
     rest = rng.uniform((0.01, 0.01, -np.pi, 0.0), (0.08, 0.08, np.pi, 0.03), (count, 4))
     return np.concatenate([centre, rest], axis=1).astype(np.float32)
-
-
-def context(inputs: Inputs, scene: int) -> Context:
-    """The context of one scene."""
-    return Context(inputs.latents[scene : scene + 1], inputs.past_actions[scene : scene + 1])
 
 
 def opened_data(folder: Path) -> EpisodeDataset:
