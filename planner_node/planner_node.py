@@ -1,6 +1,9 @@
 """The planner as a process: ``python -m planner_node.planner_node --ros-args --params-file launch/config/planner.yaml``.
 
 Wiring only: what is decided lies in :mod:`planner_node.proposer`. It proposes; what reaches the joints is decided by the guardrail.
+
+The executor's thread listens and answers. One other thread does all that the proposer does, in the order in which it was heard. While that plans,
+joint states, latents and witnesses wait where the middleware keeps the newest of each; who waits for an answer cuts the search short.
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ from ros_bridge.markers import line_marker, wall_markers
 from ros_bridge.numbers import journal_message, numbers_message
 from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
+from ros_bridge.scheduling import schedule
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
+from ros_bridge.worker import Worker
 from world_model.bundle import BundleError, read_manifest
 from world_model.heads.onnx_head import OnnxHead
 from world_model.runtimes import BundleModel, open_model
@@ -83,7 +88,9 @@ class PlannerNode(LifecycleNode):
         self._arm, self._latent_dim = equipment.arm, equipment.model.latent_dim
         self._providers = ",".join(getattr(equipment.model, "providers", ()))
         self._said_s: dict[str, float] = {}
+        self._scheduling = schedule(p.cpu_affinity, p.priority, self.get_logger().warning)
         self._proposer = Proposer(equipment, p, self, self)
+        self._worker = Worker(self, "planner")
 
         self._proposals = self.create_lifecycle_publisher(JointTrajectory, "/planner/plan", qos.PLAN_OFFER)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/planner/status", qos.STATUS)
@@ -93,34 +100,46 @@ class PlannerNode(LifecycleNode):
         self._results = self.create_publisher(DiagnosticStatus, "/planner/result", qos.GOAL)
         self._journal = self.create_publisher(Int64MultiArray, "/planner/journal", qos.JOURNAL)
         self._settings = self.create_publisher(String, "/planner/settings", qos.GOAL)
-        self._report = diagnostics.DiagnosticsReport(self, lambda: [self._status(), self._surprise_status()])
-        self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES)
+        self._report = diagnostics.DiagnosticsReport(self, lambda: self._statuses)
+        free = self._worker.when_free
+        self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES, callback_group=free)
         self.create_subscription(Image, "/goal/latent", self._on_goal, qos.GOAL)
-        self.create_subscription(Image, "/perception/latent", self._on_latent, qos.LATENT)
-        self.create_subscription(Image, "/perception/witness" if manifest.witness else "/perception/latent", self._compare, qos.LATENT)
+        self.create_subscription(Image, "/perception/latent", self._on_latent, qos.LATENT, callback_group=free)
+        scored = "/perception/witness" if manifest.witness else "/perception/latent"
+        self.create_subscription(Image, scored, self._compare, qos.LATENT, callback_group=free)
         self.create_subscription(String, "/planner/zones", self._on_zones, qos.GOAL)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
         self.create_timer(0.2, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._statuses = [self._status(), self._surprise_status()]
         self._settings.publish(String(data=_settings_text(p)))
         self._runtime_report = diagnostics.DiagnosticsReport(self, lambda: [self._runtime_status()])
         for line in self._model.choice.lines(self._model.first_run_ms):
             self.get_logger().info(line)
 
+    def destroy_node(self) -> None:
+        """End the thread that plans before what it publishes with."""
+        if hasattr(self, "_worker"):
+            self._worker.close()
+        super().destroy_node()
+
     def _on_parameters(self, parameters: PlannerParameters, names: frozenset[str]) -> None:
         text = _settings_text(parameters)
-        self._proposer.set(parameters, self.now(), checksum(text), zones_named="zones" in names)
+        now = self.now()
+        self._worker.ask(lambda: self._proposer.set(parameters, now, checksum(text), zones_named="zones" in names))
         self.parameters = parameters
         self._settings.publish(String(data=text))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Pursue goals."""
         answer = super().on_activate(state)
-        self._proposer.activate(self.now())
+        now = self.now()
+        self._worker.ask(lambda: self._proposer.activate(now))
         return answer
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give up the goal; the guardrail brakes when plans stop."""
-        self._proposer.deactivate(self.now())
+        now = self.now()
+        self._worker.ask(lambda: self._proposer.deactivate(now))
         return super().on_deactivate(state)
 
     # What is heard.
@@ -130,45 +149,54 @@ class PlannerNode(LifecycleNode):
         try:
             reading = read_joint_state(msg, self._arm.joints)
         except JointError as error:
-            return self._proposer.reject("joint state", error)
-        self._proposer.measured(reading.position, reading.stamp_ns, now)
+            return self._reject("joint state", error)
+        self._worker.post(lambda: self._proposer.measured(reading.position, reading.stamp_ns, now))
 
     def _on_goal(self, msg: Image) -> None:
         now = self.now()
         try:
             goal = image_to_latent(msg, self._latent_dim)
         except ImageError as error:
-            return self._proposer.reject("goal", error)
-        self._proposer.goal(goal, stamp_ns(msg.header.stamp), now)
+            return self._reject("goal", error)
+        self._worker.post(lambda: self._proposer.goal(goal, stamp_ns(msg.header.stamp), now))
 
     def _on_latent(self, msg: Image) -> None:
         now = self.now()
         latent = self._latent(msg)
         if latent is not None:
-            self._proposer.frame(latent, stamp_ns(msg.header.stamp), now)
+            self._worker.post(lambda: self._proposer.frame(latent, stamp_ns(msg.header.stamp), now), keep_away=True)
 
     def _compare(self, msg: Image) -> None:
         now = self.now()
         latent = self._latent(msg)
         if latent is not None:
-            self._proposer.witness(latent, stamp_ns(msg.header.stamp), now)
+            self._worker.post(lambda: self._proposer.witness(latent, stamp_ns(msg.header.stamp), now), keep_away=True)
 
     def _latent(self, msg: Image) -> NDArray[np.float32] | None:
         try:
             return image_to_latent(msg, self._latent_dim)
         except ImageError as error:
-            self._proposer.reject("latent", error)
+            self._reject("latent", error)
             return None
 
+    def _reject(self, what: str, error: Exception) -> None:
+        self._worker.post(lambda: self._proposer.reject(what, error))
+
     def _on_zones(self, msg: String) -> None:
-        self._proposer.zones(msg.data, self.now())
+        now = self.now()
+        self._worker.post(lambda: self._proposer.zones(msg.data, now))
 
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = self._proposer.cancel(self.now())
+        now = self.now()
+        response.success, response.message = self._worker.ask(lambda: self._proposer.cancel(now))
         return response
 
     def _on_timer(self) -> None:
-        self._proposer.tick(self.now())
+        now = self.now()
+        self._worker.post(lambda: self._tick(now))
+
+    def _tick(self, now: Moment) -> None:
+        self._proposer.tick(now)
         first, rows = self._proposer.journal.drain()
         self._journal.publish(journal_message(first, rows))
 
@@ -179,8 +207,8 @@ class PlannerNode(LifecycleNode):
         return Moment(now_ns(self), time.monotonic())
 
     def deadline(self, seconds: float) -> Deadline:
-        """A search ends when its time is up."""
-        return Deadline.after(seconds)
+        """A search ends when its time is up, or when somebody waits for an answer."""
+        return Deadline.after(seconds, called_off=lambda: self._worker.awaited)
 
     # Its outlet.
 
@@ -212,7 +240,8 @@ class PlannerNode(LifecycleNode):
 
     def status(self) -> None:
         """See ``Outlet``."""
-        self._status_publisher.publish(self._status())
+        self._statuses = [self._status(), self._surprise_status()]
+        self._status_publisher.publish(self._statuses[0])
 
     def say(self, what: str, text: str, grave: bool = False) -> None:
         """See ``Outlet``. A goal is rare, and not to be lost among what comes with every frame; so are zones and the end of a goal."""
@@ -227,7 +256,7 @@ class PlannerNode(LifecycleNode):
             self.get_logger().warning(text)
 
     def _status(self) -> DiagnosticStatus:
-        values: dict[str, diagnostics.Value] = {**self._proposer.values(), "providers": self._providers}
+        values: dict[str, diagnostics.Value] = {**self._proposer.values(), "providers": self._providers, "scheduling": self._scheduling}
         level = diagnostics.WARN if self._proposer.worrying else diagnostics.OK
         return diagnostics.status(self.get_name(), self._proposer.code.name, values, level)
 

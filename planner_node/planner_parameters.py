@@ -9,6 +9,7 @@ from planner_node.episode import ProgressConfig
 from planner_node.guardrails.zones_in_force import read_zone_set
 from planner_node.planner_file import planner_config
 from ros_bridge.parameters import parameter
+from ros_bridge.scheduling import WISHES, read_cores
 from world_model.runtimes.config import PRECISIONS, RUNTIMES, RuntimeConfig
 
 
@@ -16,10 +17,10 @@ from world_model.runtimes.config import PRECISIONS, RUNTIMES, RuntimeConfig
 class PlannerParameters:
     """Parameters of the planner node.
 
-    ``robot``, ``model``, ``guardrail_heads``, ``threads``, ``runtime``, ``precision``, ``engine_cache``, ``autostart`` and ``position_margin``
-    are fixed at the start; ``mode``, ``solver``, ``planner_file``, ``zones``, ``clearance_m``, ``steps`` and ``seed`` take effect with the next
-    goal, the others at once. Zones
-    from ``/planner/zones`` take effect at once and stay in force, in the place of the parameter's, until that is set, be it to what it was.
+    ``robot``, ``model``, ``guardrails``, ``guardrail_heads``, ``threads``, ``runtime``, ``precision``, ``engine_cache``, ``cpu_affinity``,
+    ``priority``, ``autostart`` and ``position_margin`` are fixed at the start; ``mode``, ``solver``, ``planner_file``, ``zones``, ``clearance_m``,
+    ``steps`` and ``seed`` take effect with the next goal, the others at once. Zones from ``/planner/zones`` take effect at once and stay in force,
+    in the place of the parameter's, until that is set, be it to what it was.
     """
 
     robot: str = parameter("panda_stick", "name of a shipped arm, or path of an arm description in YAML", fixed=True)
@@ -51,8 +52,13 @@ class PlannerParameters:
     far_steps: float = parameter(6.0, "steps from the goal beyond which no progress means out of reach", at_least=0.2, at_most=1000.0)
     patience_s: float = parameter(2.0, "s without progress, or without a feasible plan, that are put up with", at_least=0.2, at_most=1000.0)
     threads: int = parameter(1, "threads of the inference sessions", at_least=1, at_most=64, fixed=True)
+    cpu_affinity: str = parameter("", "cores that it may run on, such as 1 or 0,2-3; empty: any", fixed=True)
+    priority: str = parameter(
+        "none", "what it asks the scheduler for, behind the guardrail; auto: the first that is permitted", choices=WISHES, fixed=True
+    )
 
     def __post_init__(self) -> None:
+        read_cores(self.cpu_affinity)
         read_zone_set(self.zones, self.clearance_m)
         self.progress()
         planner_config(self.mode, self.solver, self.planner_file)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm_model import ArmDescription, Kinematics, ToolStep, UnreachableError
+from planner_node.cadence import Cadence
 from planner_node.commanded import Commanded
 from planner_node.continuation import Continuation
 from planner_node.controller import LatentController
@@ -94,7 +95,7 @@ class Proposer:
         self._episode_steps = parameters.steps
         self._last_frame_ns = 0
         self._tally = Tally()
-        self._next_plan_s = 0.0
+        self._cadence = Cadence()
         self._margins: dict[str, float] = {}
 
     @property
@@ -168,6 +169,7 @@ class Proposer:
         self._goal_stamp, self._goal_ns = stamp_ns, now.ros_ns
         self.motion.stand(self._measured, self._goal_ns)
         self.watch.restart()
+        self._cadence.restart()
         self._begun_ns, self._code = None, Code.PLANNING
         self._tally.new_goal()
         self._progress = Progress(self.parameters.progress())
@@ -265,8 +267,7 @@ class Proposer:
             self._end(verdict, now)
         elif self.parameters.stop_on_surprise and self.watch.surprised:
             self._outlet.say("surprise", "surprised: no plan is sent")
-        elif now.steady_s >= self._next_plan_s:
-            self._next_plan_s = now.steady_s + 0.9 / self.parameters.rate_hz
+        elif self._cadence.due(stamp, self.parameters.rate_hz):
             self._replan(stamp, now)
 
     def _replan(self, stamp: int, begun: Moment) -> None:

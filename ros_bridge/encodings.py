@@ -7,6 +7,7 @@ Encodings: sensor_msgs/image_encodings.hpp; compressed formats: image_transport_
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import cv2
@@ -39,54 +40,68 @@ class CompressedMessage(Protocol):
     data: Any
 
 
-def _from_yuv(code: int) -> Callable[[U8, int, int], U8]:
+@dataclass(frozen=True)
+class _Colour:
+    """How one encoding lies in a message: rows of pixels of ``bytes_per_pixel``.
+
+    ``pixels`` makes ``(H, W, C)`` of rows; ``ordered`` makes ``(H, W, 3)``, red first, of those. What only orders channels can wait until the
+    picture is small; what mixes neighbouring pixels, as Bayer and YUV do, cannot, and is done by ``pixels``.
+    """
+
+    bytes_per_pixel: int
+    pixels: Callable[[U8, int, int], U8]
+    ordered: Callable[[U8], U8]
+
+
+def _same(pixels: U8) -> U8:
+    return pixels
+
+
+def _from_yuv(code: int) -> _Colour:
     def convert(rows: U8, height: int, width: int) -> U8:
         if width % 2:
             raise ImageError(f"image is {width} pixels wide, two pixels share their colour in this encoding")
         return np.asarray(cv2.cvtColor(rows.reshape(height, width, 2), code), np.uint8)
 
-    return convert
+    return _Colour(2, convert, _same)
 
 
-def _from_bayer(code: int) -> Callable[[U8, int, int], U8]:
+def _from_bayer(code: int) -> _Colour:
     def convert(rows: U8, height: int, width: int) -> U8:
         if height < 2 or width < 2 or height % 2 or width % 2:
             raise ImageError(f"image is {width} x {height} pixels, a Bayer pattern needs pairs of rows and columns")
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), code), np.uint8)
 
-    return convert
+    return _Colour(1, convert, _same)
 
 
-def _channels(count: int, order: tuple[int, ...]) -> Callable[[U8, int, int], U8]:
+def _channels(count: int, code: int | None) -> _Colour:
+    """``count`` bytes a pixel; ``code``: how OpenCV calls what makes red, green and blue of them, None where they are that."""
+
     def convert(rows: U8, height: int, width: int) -> U8:
-        pixels = rows.reshape(height, width, count)
-        if order == tuple(range(count)):
-            return pixels
-        if len(set(order)) == 1:
-            return np.repeat(pixels, 3, axis=2)
-        return np.ascontiguousarray(pixels[..., order])
+        return rows.reshape(height, width, count)
 
-    return convert
+    return _Colour(count, convert, _same if code is None else lambda pixels: np.asarray(cv2.cvtColor(pixels, code), np.uint8))
 
 
 # OpenCV names a Bayer pattern by the second row, second and third column; ROS by the first row's first two pixels, then the second's.
-_COLOUR: dict[str, tuple[int, Callable[[U8, int, int], U8]]] = {
-    "rgb8": (3, _channels(3, (0, 1, 2))),
-    "bgr8": (3, _channels(3, (2, 1, 0))),
-    "rgba8": (4, _channels(4, (0, 1, 2))),
-    "bgra8": (4, _channels(4, (2, 1, 0))),
-    "mono8": (1, _channels(1, (0, 0, 0))),
-    "8UC1": (1, _channels(1, (0, 0, 0))),
-    "8UC3": (3, _channels(3, (2, 1, 0))),
-    "8UC4": (4, _channels(4, (2, 1, 0))),
-    "bayer_rggb8": (1, _from_bayer(cv2.COLOR_BayerBG2RGB)),
-    "bayer_bggr8": (1, _from_bayer(cv2.COLOR_BayerRG2RGB)),
-    "bayer_gbrg8": (1, _from_bayer(cv2.COLOR_BayerGR2RGB)),
-    "bayer_grbg8": (1, _from_bayer(cv2.COLOR_BayerGB2RGB)),
-    "yuv422": (2, _from_yuv(cv2.COLOR_YUV2RGB_UYVY)),
-    "uyvy": (2, _from_yuv(cv2.COLOR_YUV2RGB_UYVY)),
-    "yuv422_yuy2": (2, _from_yuv(cv2.COLOR_YUV2RGB_YUY2)),
-    "yuyv": (2, _from_yuv(cv2.COLOR_YUV2RGB_YUY2)),
+_COLOUR: dict[str, _Colour] = {
+    "rgb8": _channels(3, None),
+    "bgr8": _channels(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _channels(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _channels(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _channels(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _channels(1, cv2.COLOR_GRAY2RGB),
+    "8UC3": _channels(3, cv2.COLOR_BGR2RGB),
+    "8UC4": _channels(4, cv2.COLOR_BGRA2RGB),
+    "bayer_rggb8": _from_bayer(cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": _from_bayer(cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": _from_bayer(cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": _from_bayer(cv2.COLOR_BayerGB2RGB),
+    "yuv422": _from_yuv(cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": _from_yuv(cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": _from_yuv(cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": _from_yuv(cv2.COLOR_YUV2RGB_YUY2),
 }
 _DEPTH = {"16UC1": 2, "mono16": 2, "32FC1": 4}
 COLOUR_ENCODINGS = tuple(_COLOUR)
@@ -106,10 +121,11 @@ def picture_pixels(msg: Any) -> U8:
     return colour_pixels(msg)
 
 
-def colour_pixels(msg: ImageMessage) -> U8:
+def colour_pixels(msg: ImageMessage, framed: Callable[[U8], U8] = _same) -> U8:
     """The pixels ``(H, W, 3) uint8``, red first, of a picture in any of ``COLOUR_ENCODINGS``.
 
-    The array is a read-only view of the message when that is rgb8 and its rows are not padded; copy it before changing it.
+    ``framed`` takes the pixels ``(H, W, C)`` as they lie in the message and returns those that are wanted, fewer as a rule: their colours are put
+    in order afterwards, where that is the same. The array is a view of the message when there is nothing to put in order.
 
     Raises:
         ImageError: another encoding, an empty or big-endian message, or width, height, step and the size of the data disagree.
@@ -117,8 +133,8 @@ def colour_pixels(msg: ImageMessage) -> U8:
     if msg.encoding not in _COLOUR:
         kind = "a depth image" if msg.encoding in _DEPTH else "none of the colour encodings"
         raise ImageError(f"image encoding is '{msg.encoding}', {kind}; expected one of: {', '.join(COLOUR_ENCODINGS)}")
-    bytes_per_pixel, convert = _COLOUR[msg.encoding]
-    return convert(image_rows(msg, bytes_per_pixel), int(msg.height), int(msg.width))
+    colour = _COLOUR[msg.encoding]
+    return colour.ordered(framed(colour.pixels(image_rows(msg, colour.bytes_per_pixel), int(msg.height), int(msg.width))))
 
 
 def depth_metres(msg: ImageMessage) -> NDArray[np.float32]:

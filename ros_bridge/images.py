@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +12,38 @@ from std_msgs.msg import Header
 
 from ros_bridge.encodings import ImageError, colour_pixels, image_rows
 
-__all__ = ["LATENT_PREFIX", "ImageError", "array_to_image", "image_to_array", "image_to_latent", "latent_to_image"]
+__all__ = ["LATENT_PREFIX", "ImageError", "ReusedImage", "array_to_image", "image_to_array", "image_to_latent", "latent_to_image"]
 
 LATENT_PREFIX = "32FC"
 
 
-def image_to_array(msg: Image) -> NDArray[np.uint8]:
+def image_to_array(msg: Image, framed: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None) -> NDArray[np.uint8]:
     """The pixels ``(H, W, 3) uint8``, red first, of a picture in any colour encoding (``ros_bridge.encodings.COLOUR_ENCODINGS``).
 
-    The array is a read-only view of the message when that is rgb8 and its rows are not padded; copy it before changing it.
+    ``framed`` takes pixels ``(H, W, C)`` and returns those that are wanted (``ros_bridge.encodings.colour_pixels``). The array is a view of the
+    message when that is rgb8; copy it before changing it.
 
     Raises:
         ImageError: another encoding, an empty or big-endian message, or width, height, step and the size of the data disagree.
     """
-    return colour_pixels(msg)
+    return colour_pixels(msg) if framed is None else colour_pixels(msg, framed)
+
+
+class ReusedImage:
+    """One ``rgb8`` message of a fixed size that is filled and published again and again: nothing is allocated for a picture.
+
+    ``pixels (H, W, 3) uint8`` are the message's own bytes. Publishing has copied them when it returns.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._message = _message(Header(), height, width, "rgb8", 3 * width, np.zeros((height, width, 3), np.uint8))
+        # The setter would check and copy; what it holds is an array.array, whose memory can be written.
+        self.pixels: NDArray[np.uint8] = np.frombuffer(memoryview(self._message.data), np.uint8).reshape(height, width, 3)
+
+    def message(self, header: Header) -> Image:
+        """The message with what ``pixels`` hold now, stamped with ``header``; it is the same one every time."""
+        self._message.header = header
+        return self._message
 
 
 def array_to_image(pixels: NDArray[np.uint8], header: Header) -> Image:

@@ -51,7 +51,7 @@ class SceneParameters:
     """What is simulated."""
 
     task: str = parameter("reach", "name of the task whose scene and camera are simulated")
-    camera_rate_hz: float = parameter(20.0, "camera pictures per second, in whole ticks of 10 ms", at_least=1.0, at_most=100.0)
+    camera_rate_hz: float = parameter(20.0, "camera pictures per second, on ticks of 10 ms", at_least=1.0, at_most=100.0)
     overview_rate_hz: float = parameter(5.0, "overview pictures per second, for people; 0 turns them off", at_least=0.0, at_most=50.0)
     gui: bool = parameter(False, "open PyBullet's window; needs a display")
 
@@ -82,7 +82,6 @@ class SimNode(Node):
         self._tick_ms = Latencies()
         self._reported_dropped_ns = 0
 
-        self._camera_every = max(1, round(1e9 / _TICK_NS / self._scene.camera_rate_hz))
         self._overview_every = max(1, round(1e9 / _TICK_NS / self._scene.overview_rate_hz)) if self._scene.overview_rate_hz else 0
         self._image = self.create_publisher(Image, "/camera/image_raw", CAMERA)
         self._info = self.create_publisher(CameraInfo, "/camera/camera_info", CAMERA)
@@ -195,12 +194,16 @@ class SimNode(Node):
         position, velocity = world.joints()
         self._states.publish(joint_state_message(self._joints, position, velocity, header))
         self._sim_clock.publish(Clock(clock=header.stamp))
-        if self._ticks % self._camera_every == 0:
+        if self._pictures_until(self._ticks) > self._pictures_until(self._ticks - 1):
             in_camera = header_at(now, "camera")
             self._image.publish(array_to_image(self._env.render(), in_camera))
             self._info.publish(_camera_info(self._env.task.camera, in_camera))
         if self._ticks % _TRUTH_EVERY == 0:
             self._truth.publish(self._ground_truth())
+
+    def _pictures_until(self, tick: int) -> int:
+        """How many pictures the camera has taken by then. Where 100 Hz is no multiple of its rate, some are a tick farther apart than others."""
+        return int(tick * self._scene.camera_rate_hz * _TICK_NS // 1_000_000_000)
 
     def _publish_overview(self) -> None:
         """The costliest picture by far, and nobody steers by it: it waits while the simulation is behind or nobody looks."""

@@ -191,6 +191,15 @@ def test_a_speed_that_is_none_is_refused(robot, bundle, speed):
         arm_nodes(asked(robot=robot, model=bundle, speed=speed))
 
 
+def test_perception_frames_when_it_is_asked_to_and_hears_the_camera_itself(robot, bundle):
+    through_a_node, renamed = arm_nodes(asked(robot=robot, model=bundle))
+    assert "framing_node" in through_a_node and "framing" not in through_a_node["perception_node"]
+    assert dict(renamed)["/camera/image_raw"] == "/framed/image_raw"
+    at_once, renamed = arm_nodes(asked(robot=robot, model=bundle, framing="perception", camera_image="/usb/image"))
+    assert set(at_once) == set(through_a_node) - {"framing_node"} and at_once["perception_node"]["framing"] is True
+    assert dict(renamed)["/camera/image_raw"] == "/usb/image" and "/camera/camera_info" not in dict(renamed)
+
+
 def test_in_a_namespace_every_name_of_the_robot_moves_but_those_that_are_given(robot, bundle):
     nodes, names = arm_nodes(asked(robot=robot, model=bundle, namespace="arm1", joint_states="/lab/joint_states"))
     renamed = dict(names)

@@ -17,6 +17,7 @@ from ros_bridge.encodings import (
     compressed_pixels,
     depth_metres,
 )
+from world_model.framing import Crop, Framing, frame
 
 RED, GREEN, BLUE = (200, 30, 20), (10, 180, 40), (20, 60, 220)
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -104,6 +105,13 @@ def test_every_colour_encoding_shows_the_picture(encoding, padding):
     gap = np.abs(shown.astype(int) - picture.astype(int))[2:-2, inside].max()
     exact = not encoding.startswith("yuv") and encoding not in ("uyvy", "yuyv")
     assert gap <= (0 if exact else 3), (encoding, gap)
+
+
+@pytest.mark.parametrize("encoding", COLOUR_ENCODINGS)
+def test_framed_before_its_colours_are_put_in_order_a_picture_is_what_it_is_framed_after(encoding):
+    shown = message(encoded(patches(), encoding), 48, encoding, padding=4)
+    crop = Crop(6, 2, 30, 28)
+    assert np.array_equal(colour_pixels(shown, Framing(12, 10, crop)), frame(colour_pixels(shown), crop, 12, 10))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import wait_until
-from latent_mpc.framing import Crop, FramingError, frame, framed_intrinsics, middle, read_crop
+
+from world_model.framing import Crop, FramingError, frame, framed_intrinsics, middle, read_crop
 
 K = np.array([[500.0, 0.0, 321.0], [0.0, 510.0, 239.0], [0.0, 0.0, 1.0]])
 

@@ -16,6 +16,8 @@ from ros_bridge.joints import joint_state_message
 from ros_bridge.qos import CAMERA, GOAL, JOINT_STATES, LATENT, STATUS
 from ros_bridge.stamps import header_at, stamp_ns
 from world_model.bundle import read_manifest
+from world_model.framing import Crop, frame
+from world_model.runtime import OnnxModel
 from world_model.runtimes.sessions import this_machine
 
 
@@ -219,3 +221,32 @@ def test_pictures_of_other_colour_encodings_are_encoded(start_node, camera, bund
 
     camera.until(latent, "a latent")
     assert image_to_latent(camera.latents[-1], LATENT_DIM) == pytest.approx(np.full(LATENT_DIM, 50.0))
+
+
+def test_with_framing_pictures_of_a_camera_are_what_they_are_through_the_framing_node(start_node, camera, bundle):
+    """Frames and goals of 96 x 72 in blue-green-red; a goal of the model's own size is taken as it is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
+    crop = Crop(10, 4, 64, 64)
+    start_node("world_model.perception_node", "-p", f"model:={bundle}", "-p", "framing:=true", "-p", "crop:='[10, 4, 64, 64]'")
+    camera.until(lambda: camera.frames.get_subscription_count() and camera.node.count_publishers("/perception/latent"), "perception")
+
+    def sent(publisher, stamp):
+        msg = array_to_image(np.ascontiguousarray(pixels[..., ::-1]), header_at(stamp, "camera"))
+        msg.encoding = "bgr8"
+        publisher.publish(msg)
+
+    camera.until(lambda: sent(camera.frames, 5) or camera.latents, "a latent")
+    sent(camera.goals, 6)
+    camera.until(lambda: camera.goal_latents, "a goal latent")
+    expected = OnnxModel(bundle).encode(frame(pixels, crop, 64, 64)[None])[0]
+    for msg in (camera.latents[-1], camera.goal_latents[-1]):
+        assert image_to_latent(msg, LATENT_DIM) == pytest.approx(expected, abs=1e-5)
+    camera.show(camera.goals, 200, 77)
+    camera.until(lambda: stamp_ns(camera.goal_latents[-1].header.stamp) == 77, "a goal of the model's size")
+    assert image_to_latent(camera.goal_latents[-1], LATENT_DIM) == pytest.approx(np.full(LATENT_DIM, 200.0))
+
+
+def test_a_crop_without_framing_would_do_nothing_and_is_refused(start_node, bundle):
+    node = start_node("world_model.perception_node", "-p", f"model:={bundle}", "-p", "crop:='[10, 4, 64, 64]'")
+    assert node.process.wait(60.0) == 2
+    assert "framing is false" in node.output and "Traceback" not in node.output

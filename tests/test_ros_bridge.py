@@ -23,7 +23,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from ros_bridge.diagnostics import ERROR, Latencies, status, status_values
-from ros_bridge.images import ImageError, array_to_image, image_to_array, image_to_latent, latent_to_image
+from ros_bridge.images import ImageError, ReusedImage, array_to_image, image_to_array, image_to_latent, latent_to_image
 from ros_bridge.joints import JointError, Trajectory, joint_state_message, read_joint_state, read_trajectory, trajectory_message
 from ros_bridge.stamps import header_at, stamp_ns, stamp_of
 
@@ -41,6 +41,16 @@ def test_pixels_survive_the_wire():
     assert (msg.encoding, msg.width, msg.height, msg.step) == ("rgb8", 64, 48, 192)
     assert stamp_ns(msg.header.stamp) == 1_700_000_000_123_456_789
     assert np.array_equal(image_to_array(msg), pixels)
+
+
+def test_one_message_that_is_filled_anew_carries_each_picture():
+    picture = ReusedImage(48, 64)
+    for seed in (1, 2):
+        pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        picture.pixels[...] = pixels
+        sent = picture.message(header_at(seed, "camera"))
+        assert over_the_wire(sent) == over_the_wire(array_to_image(pixels, header_at(seed, "camera")))
+        assert sent is picture.message(HEADER)
 
 
 def test_padded_rows_are_read_without_their_padding():

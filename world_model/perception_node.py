@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
+from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
 
 from ros_bridge.diagnostics import ERROR, OK, WARN, DiagnosticsReport, Latencies, Value, status
 from ros_bridge.images import ImageError, image_to_array, latent_to_image
@@ -18,7 +21,9 @@ from ros_bridge.joints import JointError, read_joint_state
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
 from ros_bridge.qos import GOAL, JOINT_HISTORY, LATENT
+from ros_bridge.scheduling import WISHES, read_cores, schedule
 from ros_bridge.stamps import stamp_ns
+from world_model.framing import Framing, FramingError, read_crop
 from world_model.perception import Perception, PictureError
 from world_model.protocol import F32
 from world_model.runtimes import PRECISIONS, RUNTIMES, RuntimeConfig, open_model
@@ -40,6 +45,17 @@ class PerceptionParameters:
     joints_tolerance: float = parameter(
         0.05, "s that joint states may be older than a picture, for a model that asks for them", at_least=0.0, at_most=1.0
     )
+    framing: bool = parameter(False, "crop and scale pictures of another size than the model's, as framing_node does, but without a hop more")
+    crop: str = parameter(
+        "", "[x, y, width, height] in pixels of what the model sees, with framing; by default the largest part of its shape in the middle"
+    )
+    cpu_affinity: str = parameter("", "cores that it may run on, such as 1 or 0,2-3; empty: any")
+    priority: str = parameter("none", "what it asks the scheduler for, behind the guardrail; auto: the first that is permitted", choices=WISHES)
+
+    def __post_init__(self) -> None:
+        read_cores(self.cpu_affinity)
+        if read_crop(self.crop) is not None and not self.framing:
+            raise FramingError(f"crop is {self.crop}, but framing is false: no picture would be cropped")
 
     def runtime_config(self) -> RuntimeConfig:
         """What the encoder and the witness are to run on."""
@@ -47,7 +63,9 @@ class PerceptionParameters:
 
 
 class PerceptionNode(Node):
-    """Encodes the newest camera frame and every goal picture. A picture that the model cannot take is refused, counted and named; none is resized.
+    """Encodes the newest camera frame and every goal picture. A picture that the model cannot take is refused, counted and named.
+
+    None is resized, unless ``framing`` asks for it: then those of another size than the model's are, goal pictures like frames.
 
     A model with proprioception is told where the joints were when the camera frame was taken, and of a goal picture that it is unknown.
     """
@@ -57,6 +75,8 @@ class PerceptionNode(Node):
         parameters = declare(self, PerceptionParameters)
         self._model = open_model(parameters.model, parameters.runtime_config())
         self._perception = Perception(self._model, parameters.joints_tolerance)
+        height, width, _ = self._model.manifest.frame
+        self._framing = Framing(width, height, read_crop(parameters.crop)) if parameters.framing else None
         self._encode_ms = Latencies()
         self._witness_ms = Latencies()
         self._goals = 0
@@ -77,24 +97,25 @@ class PerceptionNode(Node):
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
         for line in self._model.choice.lines(self._model.first_run_ms):
             self.get_logger().info(line)
+        self._scheduling = schedule(parameters.cpu_affinity, parameters.priority, self.get_logger().warning)
 
     def _on_frame(self, msg: Image, info: Mapping[str, Any]) -> None:
         self._heard_s = time.monotonic()
         self._count_drops(info)
         try:
-            joints = self._joints_at(msg)
+            joints, picture = self._joints_at(msg), self._picture(msg)
             # The plan waits for the latent, nobody for the witness: it comes second.
-            self._latent.publish(self._encode(msg, joints))
+            self._latent.publish(self._encode(picture, msg.header, joints))
             if self._witness is not None:
-                self._witness.publish(self._testify(msg, joints))
-        except (ImageError, PictureError) as error:
+                self._witness.publish(self._testify(picture, msg.header, joints))
+        except (ImageError, FramingError, PictureError) as error:
             self._refused += 1
             self.get_logger().error(f"refused a camera frame: {error}", throttle_duration_sec=1.0)
 
     def _on_goal(self, msg: Image) -> None:
         try:
-            latent = self._encode(msg, None)
-        except (ImageError, PictureError) as error:
+            latent = self._encode(self._picture(msg), msg.header, None)
+        except (ImageError, FramingError, PictureError) as error:
             self._refused += 1
             self.get_logger().error(f"refused a goal picture, the arm keeps holding: {error}", throttle_duration_sec=1.0)
             return
@@ -119,30 +140,38 @@ class PerceptionNode(Node):
                     self._on_joint_state(taken[0])
         return self._perception.joints_at(stamp_ns(frame.header.stamp))
 
-    def _encode(self, msg: Image, joints: F32 | None) -> Image:
-        """The latent message of a picture, with the picture's own header; ``joints (1, J)`` rad.
+    def _picture(self, msg: Image) -> NDArray[np.uint8]:
+        """The pixels ``(H, W, 3)`` of a message, framed if that was asked for and its size is not the model's.
 
         Raises:
             ImageError: the message is malformed.
+            FramingError: the part that the model is to see does not lie in the picture.
+        """
+        if self._framing is None or (msg.width, msg.height) == (self._framing.width, self._framing.height):
+            return image_to_array(msg)
+        return image_to_array(msg, self._framing)
+
+    def _encode(self, picture: NDArray[np.uint8], header: Header, joints: F32 | None) -> Image:
+        """The latent message of a picture ``(H, W, 3)``, with the picture's own header; ``joints (1, J)`` rad.
+
+        Raises:
             PictureError: the picture is not of the model's size, or the model makes nothing finite of it.
         """
-        pixels = image_to_array(msg)
         started = time.perf_counter()
-        latent = self._perception.encode(pixels, joints)
+        latent = self._perception.encode(picture, joints)
         self._encode_ms.add((time.perf_counter() - started) * 1e3)
-        return latent_to_image(latent, msg.header)
+        return latent_to_image(latent, header)
 
-    def _testify(self, msg: Image, joints: F32 | None) -> Image:
+    def _testify(self, picture: NDArray[np.uint8], header: Header, joints: F32 | None) -> Image:
         """What the witness makes of a picture that the encoder took, for surprise.
 
         Raises:
             PictureError: it makes nothing finite of it.
         """
-        pixels = image_to_array(msg)
         started = time.perf_counter()
-        latent = self._perception.testify(pixels, joints)
+        latent = self._perception.testify(picture, joints)
         self._witness_ms.add((time.perf_counter() - started) * 1e3)
-        return latent_to_image(latent, msg.header)
+        return latent_to_image(latent, header)
 
     def _count_drops(self, info: Mapping[str, Any]) -> None:
         """Count the frames that a camera published and nobody encoded, by the gaps in its sequence numbers."""
@@ -160,6 +189,7 @@ class PerceptionNode(Node):
         self._refused_before = self._refused
         values: dict[str, Value] = {
             "model": self._model.manifest.name,
+            "scheduling": self._scheduling,
             "frames": self._encode_ms.count - self._goals,
             "goals": self._goals,
             "dropped_frames": self._dropped,

@@ -14,17 +14,21 @@ from planner_node.solvers.search import Imagination, Search
 
 @dataclass(frozen=True)
 class Deadline:
-    """Seconds that a search may take, from the moment the deadline is made, on a monotonic clock; or, without a clock, so many ``iterations``."""
+    """Seconds that a search may take, from the moment the deadline is made, on a monotonic clock; or, without a clock, so many ``iterations``.
+
+    ``called_off`` may end it before: somebody waits.
+    """
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
     started: float = field(default=0.0)
     iterations: int | None = None
+    called_off: Callable[[], bool] = lambda: False
 
     @staticmethod
-    def after(seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
+    def after(seconds: float, clock: Callable[[], float] = time.monotonic, called_off: Callable[[], bool] = lambda: False) -> Deadline:
         """A deadline that starts now."""
-        return Deadline(seconds, clock, clock())
+        return Deadline(seconds, clock, clock(), called_off=called_off)
 
     @staticmethod
     def counted(iterations: int | None) -> Deadline:
@@ -37,7 +41,7 @@ class Deadline:
 
     def passed(self, done: int = 0) -> bool:
         """Whether the time is up, or the iterations that were ``done`` are all that there may be."""
-        return self.elapsed() >= self.seconds if self.iterations is None else done >= self.iterations
+        return self.elapsed() >= self.seconds or self.called_off() if self.iterations is None else done >= self.iterations
 
 
 class Solver(Protocol):
@@ -79,7 +83,7 @@ class AnytimeSolver:
                 cut = deadline.passed(search.iterations)
             else:
                 now = deadline.elapsed()
-                cut = now + (now - before) > deadline.seconds
+                cut = now + (now - before) > deadline.seconds or deadline.called_off()
                 before = now
             if cut:
                 break

@@ -14,7 +14,6 @@ from latent_mpc.bench_guardrails import guardrail_stages
 from latent_mpc.bench_model import CountedModel
 from latent_mpc.bench_timing import Stage
 from latent_mpc.flops import count_file
-from latent_mpc.framing import frame, middle
 from latent_mpc.policies import PUBLISHED as PUBLISHED_POLICIES
 from planner_node.assembly import PlannerConfig
 from planner_node.controller import LatentController
@@ -23,6 +22,7 @@ from planner_node.shield import Motion, Shield, ShieldConfig
 from planner_node.solvers.solver import Deadline
 from sim.arm_world import stock_arm
 from sim.tasks import PicturedGoalEnv
+from world_model.framing import frame, middle
 from world_model.protocol import Context, PlanningModel
 from world_model.runtime import OnnxModel
 

@@ -25,6 +25,7 @@ from latent_mpc.commands_faults import faults
 from latent_mpc.commands_guard_loop import bench_guardrail
 from latent_mpc.commands_head import head
 from latent_mpc.commands_hostile import hostile
+from latent_mpc.commands_node_loop import bench_nodes
 from latent_mpc.commands_objectives import compare_objectives, pretrain
 from latent_mpc.commands_parameters import parameters
 from latent_mpc.commands_replay import replay
@@ -63,6 +64,7 @@ app.command()(compare_solvers)
 app.command()(hostile)
 app.command()(bench)
 app.command("bench-guardrail")(bench_guardrail)
+app.command("bench-nodes")(bench_nodes)
 app.command()(parameters)
 
 # typer reads these at run time, where Python 3.10 cannot look into `X | None` of a string.

@@ -331,6 +331,10 @@ class Director:
         values = self._guardrail_values()
         return GuardrailCounts(**{name: int(values.get(name, "0")) for name in GuardrailCounts.__dataclass_fields__})
 
+    def rejected_plans(self) -> int:
+        """Plans that the guardrail refused since its start."""
+        return int(self._guardrail_values().get("rejected_plans", "0"))
+
     def frame_to_command_ms(self) -> tuple[float, float] | None:
         """Median and 99th percentile, as the guardrail measures them; None before the first plan took effect."""
         values = self._guardrail_values()

@@ -83,6 +83,12 @@ ARM = (
     LaunchArgument("command", "", "topic that the controller listens to; by default the robot's"),
     LaunchArgument("camera_image", "", "topic of the camera's pictures; by default the robot's"),
     LaunchArgument("camera_info", "", "topic of the camera's calibration; by default the robot's"),
+    LaunchArgument(
+        "framing",
+        "node",
+        "who crops and scales a camera's pictures: a node of its own, whose pictures others see, or perception",
+        ("node", "perception"),
+    ),
     RECORD,
     PARAMS,
     NAMESPACE,

@@ -38,7 +38,8 @@ def arm_nodes(asked: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], list
     }
     other[arm.topics.joint_states] = other[JOINT_STATES]
     nodes: dict[str, dict[str, Any]] = {}
-    if setup.camera.framed:
+    framed_by_perception = setup.camera.framed and asked.get("framing") == "perception"
+    if setup.camera.framed and not framed_by_perception:
         height, width, _ = read_manifest(model).frame
         # It alone hears the camera itself; every other node hears what it makes of the pictures.
         nodes["framing_node"] = {
@@ -50,7 +51,7 @@ def arm_nodes(asked: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], list
             "height": height,
         }
         other[CAMERA_IMAGE], other[CAMERA_INFO] = FRAMED_IMAGE, FRAMED_INFO
-    nodes["perception_node"] = {"model": model}
+    nodes["perception_node"] = {"model": model, **({"framing": True} if framed_by_perception else {})}
     nodes["planner_node"] = {"model": model, "robot": described, **given(asked, mode="mode", zones="zones")}
     if asked["steps"]:
         nodes["planner_node"]["steps"] = int(asked["steps"])

@@ -9,6 +9,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+U8 = NDArray[np.uint8]
+
 
 class FramingError(ValueError):
     """A crop that does not fit, with the reason in one line."""
@@ -50,19 +52,47 @@ def middle(width: int, height: int, aspect: float) -> Crop:
     return Crop((width - across) // 2, (height - down) // 2, across, down)
 
 
-def frame(pixels: NDArray[np.uint8], crop: Crop, width: int, height: int) -> NDArray[np.uint8]:
-    """The part ``crop`` of ``pixels (H, W, 3)`` scaled to ``(height, width, 3)``; every pixel is the mean of those it stands for.
+def frame(pixels: U8, crop: Crop, width: int, height: int, into: U8 | None = None) -> U8:
+    """The part ``crop`` of ``pixels (H, W, C)`` scaled to ``(height, width, C)``; every pixel is the mean of those it stands for.
+
+    ``into (height, width, C)``: where to put it; it is what is returned then. The part is read where it lies, without a copy.
 
     Raises:
         FramingError: the part does not lie in the picture.
     """
-    rows, columns = pixels.shape[:2]
+    rows, columns, channels = pixels.shape
     if crop.x + crop.width > columns or crop.y + crop.height > rows:
         raise FramingError(f"crop {crop.x}, {crop.y}, {crop.width} x {crop.height} does not lie in a picture of {columns} x {rows}")
     part = pixels[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width]
+    framed = np.empty((height, width, channels), np.uint8) if into is None else into
     # INTER_AREA averages when it makes smaller and interpolates when it makes larger.
-    framed: NDArray[np.uint8] = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    scaled = cv2.resize(part, (width, height), dst=framed, interpolation=cv2.INTER_AREA)
+    if not np.shares_memory(scaled, framed):
+        framed[...] = scaled.reshape(framed.shape)
     return framed
+
+
+class Framing:
+    """Frames one picture after another to ``width`` x ``height``: their part ``crop``, or the largest of that shape in their middle."""
+
+    def __init__(self, width: int, height: int, crop: Crop | None = None) -> None:
+        self.width, self.height = width, height
+        self._crop = crop
+
+    def part(self, width: int, height: int) -> Crop:
+        """What is seen of a picture of ``width`` x ``height`` pixels."""
+        return self._crop or middle(width, height, self.width / self.height)
+
+    def __call__(self, pixels: U8) -> U8:
+        """``pixels (H, W, C)`` framed, ``(height, width, C)``; a picture of that size already is taken as it is, unless a part of it was asked for.
+
+        Raises:
+            FramingError: the part does not lie in the picture.
+        """
+        rows, columns, _ = pixels.shape
+        if (columns, rows) == (self.width, self.height) and self._crop is None:
+            return pixels
+        return frame(pixels, self.part(columns, rows), self.width, self.height)
 
 
 def framed_intrinsics(k: NDArray[np.float64], crop: Crop, width: int, height: int) -> NDArray[np.float64]:

@@ -1,0 +1,114 @@
+"""The thread that works while the executor listens: order, what is left alone meanwhile, what it raises, how it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from conftest import wait_until
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import Int64MultiArray
+
+from ros_bridge import qos
+from ros_bridge.worker import Worker, WorkerEndedError
+
+
+@pytest.fixture
+def node(ros_context):
+    made = rclpy.create_node("listener")
+    yield made
+    made.destroy_node()
+
+
+def test_things_are_done_in_the_order_in_which_they_were_posted_and_answers_wait_for_them(node):
+    worker, done, gate = Worker(node, "worker"), [], threading.Event()
+    worker.post(gate.wait)
+    for number in range(50):
+        worker.post(lambda number=number: done.append(number))
+    assert not done and not worker.awaited
+    threading.Timer(0.05, gate.set).start()
+    assert worker.ask(lambda: len(done)) == 50 and done == list(range(50))
+    assert worker.ask(threading.current_thread) is not threading.current_thread()
+    with pytest.raises(ValueError, match="not that"):
+        worker.ask(lambda: (_ for _ in ()).throw(ValueError("not that")))
+    assert worker.ask(lambda: 7) == 7, "what somebody asked for may fail, and others go on"
+    worker.close()
+    with pytest.raises(WorkerEndedError):
+        worker.ask(lambda: 7)
+
+
+def test_who_asks_is_seen_by_what_is_being_done_and_is_told_when_the_worker_ends(node):
+    worker, seen = Worker(node, "worker"), []
+    worker.post(lambda: (wait_until(lambda: worker.awaited, what="somebody who waits"), seen.append("hurried")))
+    assert worker.ask(lambda: tuple(seen)) == ("hurried",) and not worker.awaited
+    begun, gate, told = threading.Event(), threading.Event(), []
+    worker.post(lambda: (begun.set(), gate.wait()))
+    begun.wait()
+
+    def ask() -> None:
+        try:
+            worker.ask(lambda: told.append("done"))
+        except WorkerEndedError:
+            told.append("ended")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: worker.awaited, what="a question")
+    threading.Timer(0.1, gate.set).start()
+    worker.close()
+    asking.join()
+    assert told == ["ended"]
+
+
+def test_while_it_is_busy_messages_wait_the_newest_is_taken_and_others_are_heard(node, ros_context):
+    """Depth 1: of what came while the worker was busy the last is read, and it is read without another message."""
+    worker, heard, other, gate = Worker(node, "worker"), [], [], threading.Event()
+
+    def on_number(msg: Int64MultiArray) -> None:
+        heard.append(msg.data[0])
+        worker.post(gate.wait, keep_away=True)
+
+    node.create_subscription(Int64MultiArray, "/numbers", on_number, qos.LATENT, callback_group=worker.when_free)
+    node.create_subscription(Int64MultiArray, "/numbers", lambda msg: other.append(msg.data[0]), 10)
+    publisher = node.create_publisher(Int64MultiArray, "/numbers", 10)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        wait_until(lambda: publisher.get_subscription_count() == 2, what="a match")
+
+        def until(condition, what):
+            wait_until(lambda: executor.spin_once(timeout_sec=0.02) or condition(), what=what)
+
+        publisher.publish(Int64MultiArray(data=[0]))
+        until(lambda: heard == [0] and other == [0], "the first")
+        for number in range(1, 6):
+            publisher.publish(Int64MultiArray(data=[number]))
+            until(lambda number=number: other[-1] == number, "what is heard by who is not kept away")
+        assert heard == [0] and not worker.free
+        gate.set()
+        until(lambda: heard == [0, 5], "the newest")
+    finally:
+        executor.shutdown()
+        worker.close()
+
+
+def test_what_a_job_raises_comes_out_of_the_executor_and_nothing_more_is_done(node):
+    worker, done = Worker(node, "worker"), []
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        worker.post(lambda: 1 / 0)
+        worker.post(lambda: done.append("after"))
+        with pytest.raises(ZeroDivisionError):
+            for _ in range(100):
+                executor.spin_once(timeout_sec=0.1)
+        time.sleep(0.05)
+        assert not done and isinstance(worker.failure, ZeroDivisionError)
+    finally:
+        executor.shutdown()
+        worker.close()
