@@ -13,7 +13,7 @@ import pytest
 from bundles import write_bundle
 from latent_mpc.cli import run
 from latent_mpc.evaluate import Evaluation
-from latent_mpc.policies import FILTERED, MODES, POLICIES, REFERENCES, UNTOLD, PlannerPolicy
+from latent_mpc.policies import FILTERED, MODES, POLICIES, PUBLISHED, REFERENCES, UNTOLD, PlannerPolicy
 from linear_world import FLAT, LinearWorld
 
 from planner_node.assembly import PlannerConfig
@@ -26,7 +26,7 @@ def bundle(tmp_path_factory) -> Path:
 
 
 def test_every_solver_is_a_policy():
-    assert set(POLICIES) == {*MODES, *SOLVERS, *FILTERED, UNTOLD, *REFERENCES} and len(set(POLICIES)) == len(POLICIES)
+    assert set(POLICIES) == {*MODES, *SOLVERS, *FILTERED, UNTOLD, *PUBLISHED, *REFERENCES} and len(set(POLICIES)) == len(POLICIES)
 
 
 def test_the_same_episodes_are_played_by_each_and_the_table_lands_in_the_document(bundle, tmp_path, capsys):
