@@ -13,7 +13,7 @@ from bundles import write_bundle
 
 from arm_model import ToolStep, load_arm
 from sim.tasks import task_named
-from world_model.bundle import FILES, BundleError, bundle_sha256, file_sha256, read_manifest, write_manifest
+from world_model.bundle import FILES, BundleError, bundle_sha256, file_sha256, read_manifest, replacing, write_manifest
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
 
@@ -88,6 +88,21 @@ def test_a_manifest_that_does_not_fit_is_refused(bundle, change, reason):
 def test_a_manifest_that_is_no_json_object_is_refused(bundle, text):
     (bundle / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert_refused(bundle, "manifest.json")
+
+
+def test_a_bundle_that_cannot_be_replaced_comes_back(bundle, monkeypatch):
+    """The disk fails between the two renamings."""
+    before, rename = read_manifest(bundle), Path.rename
+
+    def fails(path, target):
+        if target == bundle and not path.name.endswith(".old"):
+            raise OSError("the disk is full")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="the disk is full"), replacing(bundle) as staging:
+        (staging / "manifest.json").write_text("{}")
+    assert read_manifest(bundle) == before and [entry.name for entry in bundle.parent.iterdir()] == [bundle.name]
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from world_model.precision.agreement import Agreement, agreement
 from world_model.precision.conversion import Asked, Fixed, as_plain, convert
 from world_model.precision.figures import figures
 from world_model.precision.gates import GateError, require_agreement, require_success
-from world_model.precision.inputs import Inputs
+from world_model.precision.inputs import Inputs, split
 from world_model.precision.record import read_parity, record_played
 from world_model.precision.running import opened
 from world_model.protocol import ActionMixture
@@ -213,6 +214,8 @@ def test_bad_input_is_one_line(session, tmp_path, capsys):
         (["--model", bundle, *out, "--static", "300"], "--static 300: give N,H or N,H,Z"),
         (["--model", bundle, *out, "--static", "0,5"], "needs at least one candidate"),
         (["--model", bundle, *out, "--fp16", "--calibrate", data, "--graph", "decoder"], "there is no graph 'decoder' to convert"),
+        (["--model", bundle, *out, "--graph", "encoder"], "add --fp16 or --int8"),
+        (["--model", bundle, *out, "--fp16", "--calibrate", data, "--graph", "encoder", "--graph", "witness"], "has no graph 'witness' to convert"),
         (
             ["--model", "models/push", *out, "--fp16", "--calibrate", data],
             "has frames (64, 64, 3) and 3 action components, the bundle",
@@ -223,6 +226,10 @@ def test_bad_input_is_one_line(session, tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert not any(tmp_path.iterdir())
+    with pytest.raises(BundleError, match="holds one episode; two are needed"):
+        split(SimpleNamespace(directory="data", episodes=1), np.random.default_rng(0))
+    record = ["parity", "--model", bundle, "--precision", "fp32", "--record", "--episodes", "0"]
+    assert command(record) == 2 and "has no parity.json" in capsys.readouterr().err, "said before anything is played"
     assert command(["parity", "--model", bundle]) == 2 and "has no parity.json" in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ from planner_node.pace import PacedModel
 from planner_node.plan import Candidates, Problem
 from planner_node.solvers.registry import solver_kind
 from world_model.bundle import BundleError, read_manifest
-from world_model.precision.networks import load_networks
+from world_model.networks import load_networks
 from world_model.precision.running import opened
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
@@ -46,7 +46,7 @@ def model(bundle) -> OnnxModel:
 @pytest.fixture(scope="module")
 def session(bundle):
     settings = ScoreSettings.of_critics(CRITICS, pace=0.5, clearance_m=0.012)
-    return opened(score_parts(load_networks(bundle), read_manifest(bundle), settings).whole())
+    return opened(score_parts(load_networks(bundle, read_manifest(bundle)), read_manifest(bundle), settings).whole())
 
 
 def scene(model: OnnxModel, count: int, horizon: int, zones: int, seed: int) -> tuple[dict, list[Zone]]:
@@ -123,7 +123,7 @@ def test_what_is_not_finite_is_infeasible(model, session):
 @pytest.mark.parametrize("bundle", ["push"], indirect=True)
 def test_a_graph_of_fixed_shape_says_the_same(bundle, model, session):
     settings = ScoreSettings.of_critics(CRITICS)
-    fixed = fixed_score(load_networks(bundle), read_manifest(bundle), settings, 6, 3, 2)
+    fixed = fixed_score(load_networks(bundle, read_manifest(bundle)), read_manifest(bundle), settings, 6, 3, 2)
     assert {node.op_type for node in fixed.graph.node}.isdisjoint({"Scan", "Loop", "If"})
     dimensions = [dim for value in (*fixed.graph.input, *fixed.graph.output) for dim in value.type.tensor_type.shape.dim]
     assert all(dim.HasField("dim_value") for dim in dimensions), "every shape is known"
@@ -144,4 +144,4 @@ def test_the_settings_are_those_of_the_planners_critics():
 def test_actions_that_move_no_tool_have_no_score(bundle):
     manifest = replace(read_manifest(bundle), tool_step={})
     with pytest.raises(BundleError, match="move no tool"):
-        score_parts(load_networks(bundle), manifest, ScoreSettings())
+        score_parts(load_networks(bundle, read_manifest(bundle)), manifest, ScoreSettings())

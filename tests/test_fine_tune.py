@@ -192,5 +192,12 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, capsys):
     assert "say how to train: --config FILE, or --from BUNDLE" in capsys.readouterr().err
     assert run(["train", *data, "--from", str(REACH), "--config", "x.yaml"]) == 2
     assert "--config is for training from nothing" in capsys.readouterr().err
+    tiny = ["--predictor", "world_model/configs/push-tiny.yaml"]
+    assert run(["train", *data, *tiny, "--config", "world_model/configs/push.yaml"]) == 2
+    assert "--predictor learns on the latents of a bundle" in capsys.readouterr().err
+    assert run(["train", *data, "--from", str(REACH), "--predictor", str(tmp_path / "none.yaml")]) == 2
+    (tmp_path / "long.yaml").write_text("name: long\ntasks: [reach]\nmodel: {history: 4}\n")
+    assert run(["train", *data, "--from", str(REACH), "--predictor", str(tmp_path / "long.yaml")]) == 2
+    assert "long looks at 4 latents" in capsys.readouterr().err
     assert run(["train", *data, "--from", str(tmp_path / "slower")]) == 2
     assert "is not a model bundle" in capsys.readouterr().err

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from bundles import write_bundle
 
-from world_model.bundle import read_manifest, record_evaluation
+from world_model.bundle import read_manifest, record_evaluation, write_manifest
+from world_model.precision.record import record_played
 from world_model.protocol import Context
 from world_model.runtimes import RuntimeConfig, RuntimeRefusedError, open_model
 from world_model.runtimes import providers as provider_module
+from world_model.runtimes import sessions as session_module
 from world_model.runtimes.choice import GraphChoice, RuntimeChoice
 from world_model.runtimes.config import PERCEPTION_GRAPHS, PLANNER_GRAPHS
 from world_model.runtimes.device import Device
@@ -20,7 +22,7 @@ from world_model.runtimes.engine_cache import engine_key
 from world_model.runtimes.graph import Graph, open_session, session_options
 from world_model.runtimes.onnx_model import OnnxModel
 from world_model.runtimes.precision import graph_file
-from world_model.runtimes.providers import ORDER, Machine, cuda_options, profile_options, tensorrt_options
+from world_model.runtimes.providers import ORDER, Machine, cuda_options, profile_options, rows_of, tensorrt_options
 from world_model.runtimes.sessions import Sessions, this_machine
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -67,7 +69,7 @@ def test_torch_and_onnx_runtime_answer_alike(name):
 
 
 def test_torch_refuses_a_bundle_that_does_not_say_how_it_was_built(bundle):
-    with pytest.raises(ValueError, match="cannot be run by torch"):
+    with pytest.raises(ValueError, match="cannot be built again"):
         open_model(bundle, RuntimeConfig(runtime="torch"))
 
 
@@ -168,12 +170,15 @@ def test_the_engine_cache_is_another_folder_when_anything_that_engines_depend_on
     assert key.folder("/elsewhere").is_relative_to("/elsewhere")
 
 
-def test_an_evaluation_in_the_manifest_builds_no_engine_anew(tmp_path):
+def test_what_is_measured_of_a_bundle_builds_no_engine_anew(tmp_path):
     folder = write_bundle(tmp_path / "bundle")
+    (folder / "parity.json").write_text('{"closed_loop": {}}')
+    write_manifest(folder, replace(read_manifest(folder), parity=True))
     before = engine_key(read_manifest(folder), ORIN, "10.3.0", "1.23.2", "fp32")
     row = {"task": "reach", "episodes": 1, "seeds": [0], "per_seed": [1.0], "manifest": {"fingerprint": "f"}, "policies": {}}
     record_evaluation(folder, row)
-    assert json.loads((folder / "manifest.json").read_text())["evaluation"]
+    record_played(folder, {"int8": {"success_percent": 99.0}})
+    assert json.loads((folder / "manifest.json").read_text())["evaluation"] and "99.0" in (folder / "parity.json").read_text()
     assert engine_key(read_manifest(folder), ORIN, "10.3.0", "1.23.2", "fp32") == before
 
 
@@ -217,14 +222,16 @@ def test_precisions_are_taken_from_the_bundle_and_fp16_is_not_left_to_a_cpu(tmp_
     folder = write_bundle(tmp_path / "bundle")
     manifest = read_manifest(folder)
     precisions = {"fp16": ["encoder"], "int8": ["rollout", "heads"], "int8_dynamic": ["rollout"]}
-    mixed = SimpleNamespace(precisions=precisions, sha256={f"{name}.{kind}.onnx": "" for kind, names in precisions.items() for name in names})
+    mixed = replace(manifest, precisions=precisions)
     assert graph_file(folder, mixed, "encoder", "fp16", "tensorrt") == (folder / "encoder.fp16.onnx", "fp16", "")
     assert graph_file(folder, mixed, "rollout", "fp16", "cuda") == (folder / "rollout.onnx", "fp32", "the bundle has no rollout in fp16")
     kinds = {
         (graph, runtime): graph_file(folder, mixed, graph, "int8", runtime)[1] for graph in ("rollout", "heads") for runtime in ("tensorrt", "cpu")
     }
-    assert kinds == {("rollout", "tensorrt"): "int8", ("rollout", "cpu"): "int8_dynamic", ("heads", "tensorrt"): "int8", ("heads", "cpu"): "int8"}
-    assert graph_file(folder, manifest, "encoder", "int8", "cpu")[1:] == ("fp32", "the bundle has no encoder in int8")
+    assert kinds == {("rollout", "tensorrt"): "int8", ("rollout", "cpu"): "int8_dynamic", ("heads", "tensorrt"): "int8", ("heads", "cpu"): "fp32"}
+    assert graph_file(folder, manifest, "encoder", "int8", "cpu")[1:] == ("fp32", "the bundle has no encoder in int8_dynamic")
+    with pytest.raises(ValueError, match="has no graph 'witness'"):
+        graph_file(folder, manifest, "witness", "fp32", "cpu")
 
     for name in ("encoder.fp16", "rollout.int8_dynamic"):
         (folder / f"{name}.onnx").write_bytes((folder / f"{name.split('.')[0]}.onnx").read_bytes())
@@ -232,15 +239,18 @@ def test_precisions_are_taken_from_the_bundle_and_fp16_is_not_left_to_a_cpu(tmp_
         sessions = Sessions(folder, mixed, RuntimeConfig(precision=precision, runtime="cpu"), ("cpu",), NO_GPU)
         sessions.open(graph)
         (choice,) = sessions.choice().graphs
-        assert choice.precision == expected and ("many times slower" in dict(choice.passed_over).get(precision, "")) == (precision == "fp16")
+        assert choice.precision == expected and ("no faster" in dict(choice.passed_over).get(precision, "")) == (precision == "fp16")
 
 
 def test_provider_options_name_every_free_input_and_the_cache(tmp_path):
     shapes = {"latents": ("N", 3, 48), "past_actions": ("N", 2, 2), "actions": ("N", "H", 2), "goal": (48,)}
-    profile = profile_options(shapes)
+    profile = profile_options(shapes, *rows_of("rollout"))
     assert profile["trt_profile_min_shapes"] == "latents:1x3x48,past_actions:1x2x2,actions:1x1x2"
     assert all(re.fullmatch(r"latents:\d+x3x48,past_actions:\d+x2x2,actions:\d+x\d+x2", text) for text in profile.values())
-    assert profile_options({"goal": (48,)}) == {}
+    assert profile_options({"goal": (48,)}, 1, 2) == {}
+    pictures = profile_options({"frames": ("N", 64, 64, 3)}, *rows_of("encoder"))
+    assert pictures["trt_profile_opt_shapes"] == "frames:1x64x64x3", "perception encodes one at a time"
+    assert pictures["trt_profile_max_shapes"] == "frames:16x64x64x3", "TensorRT takes memory for the largest"
     options = tensorrt_options("rollout", "fp16", tmp_path, profile, cuda_graph=True)
     assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
     assert (options["trt_fp16_enable"], options["trt_int8_enable"], options["trt_cuda_graph_enable"]) == ("1", "0", "1")
@@ -251,7 +261,7 @@ def test_provider_options_name_every_free_input_and_the_cache(tmp_path):
 def test_onnx_runtime_knows_every_provider_option_by_that_name(tmp_path):
     """A misspelt one is found on a Jetson otherwise, by somebody else: the names are looked for in the provider's own library."""
     folder = Path(provider_module.onnxruntime.__file__).parent / "capi"
-    profile = profile_options({"frames": ("N", 64, 64, 3)})
+    profile = profile_options({"frames": ("N", 64, 64, 3)}, 1, 16)
     for file, options in (("tensorrt", tensorrt_options("g", "fp32", tmp_path, profile, True)), ("cuda", cuda_options(True))):
         content = (folder / f"libonnxruntime_providers_{file}.so").read_bytes()
         assert [name for name in options if name.encode() + b"\0" not in content] == []
@@ -259,3 +269,24 @@ def test_onnx_runtime_knows_every_provider_option_by_that_name(tmp_path):
 
 def test_a_bundle_opened_as_ever_waits_for_no_engine(bundle):
     assert "tensorrt" not in OnnxModel(bundle).choice.reasons
+
+
+def test_two_nodes_that_build_at_the_same_time_share_no_file(bundle, tmp_path, monkeypatch):
+    """What ONNX Runtime is told, up to where it would need a device."""
+    told = {}
+
+    def refuse(file, options, providers):
+        if providers[0][0] == "TensorrtExecutionProvider":
+            told.setdefault(file.stem, providers[0][1])
+            raise RuntimeError("no device")
+        return open_session(file, options, providers)
+
+    monkeypatch.setattr(provider_module, "_missing_library", lambda runtime: "")
+    monkeypatch.setattr(session_module, "open_session", refuse)
+    sessions = Sessions(
+        bundle, read_manifest(bundle), RuntimeConfig(engine_cache=str(tmp_path)), ("tensorrt", "cpu"), Machine(ORIN, "", EVERY_PROVIDER, "10.3.0")
+    )
+    assert all(sessions.open(name) for name in ("encoder", "rollout"))
+    paths = {options[key] for options in told.values() for key in ("trt_engine_cache_path", "trt_timing_cache_path")}
+    assert len(told) == len(paths) == 2 and all(Path(path).is_dir() and path.startswith(str(tmp_path)) for path in paths)
+    assert told["encoder"]["trt_profile_max_shapes"].startswith("frames:16x") and ":4096x" in told["rollout"]["trt_profile_max_shapes"]

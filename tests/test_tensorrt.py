@@ -1,4 +1,6 @@
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +11,11 @@ import pytest
 from latent_mpc.cli import run
 from onnx import TensorProto, helper
 
-from world_model.bundle import read_manifest
-from world_model.tensorrt.build import plans
+from world_model.bundle import read_manifest, write_manifest
+from world_model.networks import load_networks
+from world_model.precision.integer import to_int8
+from world_model.score import ScoreSettings, score_parts
+from world_model.tensorrt.build import input_shapes, plans, reference_file
 from world_model.tensorrt.check import check_graph
 from world_model.tensorrt.gate import LEAST_COSINE, agreement, pictures, probe
 from world_model.tensorrt.library import load_tensorrt
@@ -60,7 +65,9 @@ def test_what_is_prepared_computes_the_same_to_the_bit(name, graph):
     assert changes and changed != original
     rng = np.random.default_rng(0)
     scenes = rng.standard_normal((9, about.latent_dim)).astype(np.float32)
-    feed = probe(about, graph, 3, 7, rng, scenes)
+    shapes = {"frames": (3, *about.frame), "latents": (3, about.history, about.latent_dim)}
+    shapes |= {"past_actions": (3, about.history - 1, about.action_dim), "actions": (3, 7, about.action_dim)}
+    feed = probe(about, graph, shapes, rng, scenes)
     for before, after in zip(session(original).run(None, feed), session(changed).run(None, feed), strict=True):
         assert np.array_equal(before, after)
     if graph == "rollout":
@@ -204,7 +211,8 @@ def test_the_commands_for_trtexec_name_graphs_that_are_there(tmp_path, capsys):
     assert "--minShapes=latents:1x3x32,past_actions:1x2x3,actions:1x5x3" in rollout and "--maxShapes=latents:64x3x32" in rollout
     assert "stronglyTyped" not in trtexec("a", "b", "c", {}, (11, 0))
     assert run(["tensorrt", "build", "--model", str(MODELS / "reach"), "--out", str(tmp_path), "--shapes", "64", "--print-trtexec"]) == 2
-    for wrong in ("0,5", "a,b", "1,2,3"):
+    assert (parse_shapes("300,5").zones, parse_shapes("300,5,2", static=True)) == (4, EngineShapes(300, 5, 2, True))
+    for wrong in ("0,5", "a,b", "1,2,0", "1,2,3,4"):
         with pytest.raises(TensorRtError):
             parse_shapes(wrong)
 
@@ -237,9 +245,55 @@ def test_probes_are_what_the_graphs_take_and_pictures_are_smooth():
     scenes = np.zeros((0, 0), np.float32)
     for graph in ("encoder", "rollout", "heads", "actor"):
         opened = session(onnx.load(MODELS / "push" / f"{graph}.onnx"))
-        feed = probe(about, graph, 5, 4, rng, scenes)
+        sizes = {"N": 5, "H": 4}
+        feed = probe(about, graph, {i.name: tuple(sizes.get(size, size) for size in i.shape) for i in opened.get_inputs()}, rng, scenes)
         found = opened.run(None, feed)[0]
         assert len(found) == 5 and np.isfinite(found).all()
         scenes = found if graph == "encoder" else scenes
     seen = pictures((64, 64, 3), 2, rng).astype(int)
     assert np.abs(np.diff(seen, axis=1)).max() <= 14 and seen.std() > 20, "255 over a third of the picture at most, and not one colour"
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """push with a score, a rollout of fixed shape and one in int8, quantised on noise."""
+    folder = Path(shutil.copytree(MODELS / "push", tmp_path_factory.mktemp("complete") / "push"))
+    about = read_manifest(folder)
+    onnx.save(score_parts(load_networks(folder, about), about, ScoreSettings()).whole(), folder / "score.onnx")
+    onnx.save(prepared(onnx.load(folder / "rollout.onnx"), 6, 3)[0], folder / "rollout.6x3.onnx")
+    rng = np.random.default_rng(0)
+    feed = {"latents": (32, 3, 48), "past_actions": (32, 2, 2), "actions": (32, 8, 2)}
+    feeds = [{name: rng.standard_normal(shape).astype(np.float32) for name, shape in feed.items()}]
+    onnx.save(to_int8(onnx.load(folder / "rollout.onnx"), feeds), folder / "rollout.int8.onnx")
+    write_manifest(folder, replace(about, further=("score", "rollout.6x3"), precisions={"int8": ["rollout"]}))
+    return folder
+
+
+def test_every_graph_of_a_bundle_is_built_and_probed_as_it_is_checked(complete):
+    """Score and fixed shapes as well: ONNX Runtime runs what TensorRT would be given, on the probe, and says what the bundle's own file says."""
+    about, rng = read_manifest(complete), np.random.default_rng(0)
+    scenes = rng.standard_normal((9, about.latent_dim)).astype(np.float32)
+    for static in (False, True):
+        found = {plan.graph: plan for plan in plans(complete, "int8", EngineShapes(5, 4, 3, static))}
+        assert set(found) == set(about.graphs) >= {"score", "rollout.6x3", "witness"}
+        assert found["score"].changes[:2] == ("H = 4", "Z = 3") and not found["rollout.6x3"].changes
+        for plan in found.values():
+            ready = onnx.load_from_string(plan.content)
+            assert refusals(ready) == {}, plan.graph
+            feed = probe(about, plan.graph, input_shapes(plan), rng, scenes)
+            assert {entry.name: entry.shape for entry in session(ready).get_inputs()}.keys() == feed.keys()
+            own, as_built = (session(graph).run(None, feed) for graph in (onnx.load(plan.file), ready))
+            assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(own, as_built, strict=True)), plan.graph
+    assert input_shapes(found["score"])["zones"] == (3, 6) and input_shapes(found["score"])["actions"] == (5, 4, 2)
+
+
+def test_an_int8_engine_is_compared_with_its_own_graph(complete):
+    """One that computes its graph to the bit would not pass beside fp32: the bundle's gate is more lenient than the engine's."""
+    about, rng = read_manifest(complete), np.random.default_rng(0)
+    plan = next(plan for plan in plans(complete, "int8", EngineShapes(64, 8)) if plan.graph == "rollout")
+    assert (plan.precision, reference_file(plan).name) == ("int8", "rollout.int8.onnx")
+    feed = probe(about, "rollout", input_shapes(plan), rng, rng.standard_normal((9, about.latent_dim)).astype(np.float32))
+    own, fp32 = ({"imagined": session(onnx.load(complete / name)).run(None, feed)[0]} for name in ("rollout.int8.onnx", "rollout.onnx"))
+    assert agreement(own, own).met and not agreement(fp32, own).met
+    plain = next(plan for plan in plans(complete, "int8", EngineShapes(64, 8)) if plan.graph == "heads")
+    assert reference_file(plain).name == "heads.onnx"

@@ -223,7 +223,12 @@ def replacing(out: Path) -> Iterator[Path]:
         old = staging.with_name(f"{staging.name}.old")
         if out.exists():
             out.rename(old)
-        staging.rename(out)
+        try:
+            staging.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -276,9 +276,7 @@ def _around(step: dict[str, Any], manifest: Manifest) -> tuple[list[onnx.NodePro
         return numpy_helper.from_array(np.asarray(value, dtype=kind), name)
 
     constants = [
-        constant("around.first", [0], np.int64),
         constant("around.one", [1], np.int64),
-        constant("around.two", [2], np.int64),
         constant("around.three", [3], np.int64),
         constant("around.latent", [manifest.history, manifest.latent_dim], np.int64),
         constant("around.past", [manifest.history - 1, manifest.action_dim], np.int64),

@@ -14,13 +14,13 @@ import onnx
 
 from world_model.bundle import FILES, FP32, PARITY, WITNESS, BundleError, Manifest, read_manifest, replacing, write_manifest
 from world_model.graphs import fixed_rollout
+from world_model.networks import load_networks
 from world_model.precision.agreement import agreement
 from world_model.precision.figures import Run, figures, torch_runs
 from world_model.precision.gates import GATES, require_agreement, require_figures, require_success
 from world_model.precision.half import to_half
 from world_model.precision.inputs import Inputs, feeds, opened_data, random_inputs, recorded, split
 from world_model.precision.integer import to_int8, to_int8_dynamic
-from world_model.precision.networks import load_networks
 from world_model.precision.rounded import as_rounded
 from world_model.precision.running import opened
 from world_model.runtime import OnnxModel
@@ -78,6 +78,8 @@ class Asked:
         for name in self.graphs:
             if name not in _kinds("fp16"):
                 raise BundleError(f"there is no graph '{name}' to convert; there are {', '.join(_kinds('fp16'))}")
+        if self.graphs and not self.precisions:
+            raise BundleError("a graph to convert is named, but no precision: add --fp16 or --int8, or leave --graph out")
         if self.precisions and self.data is None:
             raise BundleError("a precision is calibrated and judged on recorded frames: name a data folder with --calibrate")
         if min(self.scenes, self.candidates) < 2:
@@ -121,6 +123,9 @@ def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
             onnx.save(graph, staging / f"{name}.onnx")
             manifest = replace(manifest, further=(*manifest.further, name))
         manifest = replace(manifest, score={} if asked.score is None else asked.score.as_json())
+        for kind in asked.graphs:
+            if not _chosen(manifest, (kind,)):
+                raise BundleError(f"{bundle} has no graph '{kind}' to convert, only {', '.join(manifest.graphs)}; --score makes score.onnx")
         chosen = {name: _chosen(manifest, asked.graphs or _kinds(name)) for name in asked.precisions}
         for name in manifest.graphs:
             report["graphs"][name] = {FP32: _judge(bench, name, FP32, staging / f"{name}.onnx")}
@@ -170,7 +175,7 @@ def _bounds(precision: str) -> dict[str, float]:
 
 def _bench(bundle: Path, manifest: Manifest, asked: Asked) -> _Bench:
     rng = np.random.default_rng(asked.seed)
-    learned = load_networks(bundle)
+    learned = load_networks(bundle, manifest)
     judged = {"random numbers": random_inputs(manifest, _RANDOM_SCENES, rng)}
     calibration = None
     if asked.data is not None:

@@ -93,9 +93,15 @@ def recorded(dataset: EpisodeDataset, model: OnnxModel, count: int, rng: np.rand
 
 
 def split(dataset: EpisodeDataset, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Episodes to calibrate on, and others to judge on: halves of all, drawn."""
+    """Episodes to calibrate on, and others to judge on: halves of all, drawn.
+
+    Raises:
+        BundleError: there is one episode only.
+    """
+    if dataset.episodes < 2:
+        raise BundleError(f"{dataset.directory} holds one episode; two are needed, one to calibrate on and another to judge on")
     order = rng.permutation(dataset.episodes)
-    return order[: max(1, len(order) // 2)], order[len(order) // 2 :]
+    return order[: len(order) // 2], order[len(order) // 2 :]
 
 
 def random_inputs(manifest: Manifest, count: int, rng: np.random.Generator) -> Inputs:

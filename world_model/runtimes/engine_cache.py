@@ -12,7 +12,7 @@ from world_model.runtimes.device import Device, cache_home
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that an engine depends on. ``graphs``: one hash over the hashes of all files of the bundle, its manifest's other lines left out."""
+    """All that an engine depends on. ``graphs``: one hash over the hashes of all ONNX files of the bundle."""
 
     bundle: str
     graphs: str
@@ -28,8 +28,8 @@ class EngineKey:
 
 
 def graphs_sha256(manifest: Manifest) -> str:
-    """A hash that changes when any file of the bundle does, but not when an evaluation is written into its manifest."""
-    lines = "".join(f"{name} {manifest.sha256[name]}\n" for name in sorted(manifest.sha256))
+    """A hash that changes when any graph of the bundle does, but not when what was measured of it is written into the bundle."""
+    lines = "".join(f"{name} {manifest.sha256[name]}\n" for name in sorted(manifest.sha256) if name.endswith(".onnx"))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from world_model.bundle import Manifest
+from world_model.bundle import FP32, Manifest
 
-PLAIN = "fp32"
 FOR_THE_CPU = "int8_dynamic"
 """int8 with scales that each run finds for itself: what pays on a CPU, and what TensorRT does not know."""
 
-_HALF_ON_CPU = "the CPU computes fp16 many times slower than fp32"
-_KINDS_ON_CPU = {"int8": (FOR_THE_CPU, "int8")}
+_HALF_ON_CPU = "the CPU computes a graph in fp16 in fp32, and no faster"
 
 
 def graph_file(folder: Path, manifest: Manifest, graph: str, precision: str, runtime: str) -> tuple[Path, str, str]:
     """The file of ``graph`` for ``runtime``, the precision that it is in, and why that is not the one that was asked for, or ''.
 
-    int8 on the CPU is taken with dynamic scales where the bundle has it so, else with fixed ones.
+    int8 on the CPU is that with dynamic scales: with fixed ones, which are TensorRT's, it is slower than fp32 there (docs/export.md).
     """
-    plain = folder / f"{graph}.onnx"
-    if precision == PLAIN:
-        return plain, PLAIN, ""
+    plain = folder / manifest.graph(graph)
+    if precision == FP32:
+        return plain, FP32, ""
     if precision == "fp16" and runtime == "cpu":
-        return plain, PLAIN, _HALF_ON_CPU
-    held: dict[str, Any] = getattr(manifest, "precisions", {})
-    for kind in _KINDS_ON_CPU.get(precision, (precision,)) if runtime == "cpu" else (precision,):
-        file = folder / f"{graph}.{kind}.onnx"
-        if graph in held.get(kind, ()) and file.name in manifest.sha256:
-            return file, kind, ""
-    return plain, PLAIN, f"the bundle has no {graph} in {precision}"
+        return plain, FP32, _HALF_ON_CPU
+    kind = FOR_THE_CPU if precision == "int8" and runtime == "cpu" else precision
+    if graph in manifest.precisions.get(kind, ()):
+        return folder / manifest.graph(graph, kind), kind, ""
+    return plain, FP32, f"the bundle has no {graph} in {kind}"

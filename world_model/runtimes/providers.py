@@ -18,7 +18,8 @@ from world_model.runtimes.device import Device
 
 ORDER = ("tensorrt", "cuda", "cpu")
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-MOST_ROWS, USUAL_ROWS = 4096, 128
+_ROWS = {"encoder": (1, 16), "witness": (1, 16)}
+_USUAL_ROWS, _MOST_ROWS = 128, 4096
 MOST_STEPS, USUAL_STEPS = 64, 10
 _LIBRARIES = {"tensorrt": "libonnxruntime_providers_tensorrt.so", "cuda": "libonnxruntime_providers_cuda.so"}
 _SHARED = "libonnxruntime_providers_shared.so"
@@ -88,7 +89,12 @@ def cuda_options(cuda_graph: bool) -> Options:
     }
 
 
-def profile_options(inputs: Mapping[str, Sequence[int | str | None]]) -> Options:
+def rows_of(graph: str) -> tuple[int, int]:
+    """The usual and largest number of rows of ``graph`` in one run. TensorRT takes memory for the largest, and a picture's row is a big one."""
+    return _ROWS.get(graph, (_USUAL_ROWS, _MOST_ROWS))
+
+
+def profile_options(inputs: Mapping[str, Sequence[int | str | None]], usual_rows: int, most_rows: int) -> Options:
     """Profile shapes for inputs whose first free dimension is rows and whose others are steps; {} where every shape is fixed.
 
     ``inputs``: shapes by name, a free dimension as text or None. TensorRT refuses a profile that leaves out an input with a free dimension.
@@ -103,8 +109,8 @@ def profile_options(inputs: Mapping[str, Sequence[int | str | None]]) -> Options
 
     return {
         "trt_profile_min_shapes": shapes(1, 1),
-        "trt_profile_opt_shapes": shapes(USUAL_ROWS, USUAL_STEPS),
-        "trt_profile_max_shapes": shapes(MOST_ROWS, MOST_STEPS),
+        "trt_profile_opt_shapes": shapes(usual_rows, USUAL_STEPS),
+        "trt_profile_max_shapes": shapes(most_rows, MOST_STEPS),
     }
 
 

@@ -16,12 +16,12 @@ from world_model.runtimes.engine_cache import engine_key
 from world_model.runtimes.graph import Graph, open_session, session_options
 from world_model.runtimes.precision import graph_file
 from world_model.runtimes.providers import (
-    MOST_ROWS,
     MOST_STEPS,
     PROVIDERS,
     Machine,
     cuda_options,
     profile_options,
+    rows_of,
     tensorrt_options,
 )
 
@@ -105,7 +105,7 @@ class Sessions:
             began_s = time.perf_counter()
             try:
                 session = self._on_device(runtime, file, precision, name, way)
-                graph = Graph(session, name, "cuda", MOST_ROWS if way.profile else 0, way.cuda_graph)
+                graph = Graph(session, name, "cuda", rows_of(name)[1] if way.profile else 0, way.cuda_graph)
                 graph.try_out(began_s)
             except RuntimeError as error:
                 if way is _WAYS[runtime][-1]:
@@ -124,12 +124,13 @@ class Sessions:
         assert device is not None  # without one nothing is tried on it
         key = engine_key(self._manifest, device, self._machine.tensorrt, onnxruntime.__version__, precision)
         self._engines = key.folder(self._config.engine_cache)
+        engines = self._engines / name  # of its own: two nodes build at the same time, and nobody locks a file of timings
         try:
-            self._engines.mkdir(parents=True, exist_ok=True)
+            engines.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RuntimeError(f"{self._engines} cannot be made: {error.strerror}") from error
+            raise RuntimeError(f"{engines} cannot be made: {error.strerror}") from error
         # A session on the CPU tells the shapes of the inputs without another library that reads ONNX.
         shapes = {value.name: tuple(value.shape) for value in open_session(file, options, [(PROVIDERS["cpu"], {})]).get_inputs()}
-        profile = profile_options(shapes) if way.profile else {}
-        tensorrt = (PROVIDERS["tensorrt"], tensorrt_options(name, precision, self._engines, profile, way.cuda_graph))
+        profile = profile_options(shapes, *rows_of(name)) if way.profile else {}
+        tensorrt = (PROVIDERS["tensorrt"], tensorrt_options(name, precision, engines, profile, way.cuda_graph))
         return open_session(file, options, [tensorrt, cuda])

@@ -11,38 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from world_model.bundle import BundleError, Manifest, read_manifest
-from world_model.checkpoint import CheckpointError, load_checkpoint
-from world_model.config import ConfigError, parse_config
+from world_model.bundle import read_manifest
 from world_model.differentiable import BundleGradients
+from world_model.networks import load_networks
 from world_model.protocol import F32, ActionMixture, Context
 from world_model.runtimes.choice import GraphChoice, RuntimeChoice
 from world_model.runtimes.config import RuntimeConfig
 from world_model.runtimes.feeds import actor_steps, encoder_feed
 from world_model.runtimes.sessions import Sessions, this_machine
 from world_model.runtimes.torch_graphs import TorchGraph
-from world_model.training.learned import Learned, build
 
 _NO_WITNESS = "the bundle holds the witness as a graph only, without its weights"
 _ONE_PRECISION = "torch runs the weights as they are, in fp32"
-
-
-def load_networks(folder: Path, manifest: Manifest) -> Learned:
-    """The networks of a bundle in evaluation mode.
-
-    Raises:
-        BundleError: the description of its networks or their weights are missing, or do not fit each other.
-    """
-    try:
-        config = parse_config(manifest.provenance.get("config"), f"the configuration in the manifest of {manifest.name}")
-        backbone = manifest.provenance.get("model", {}).get("backbone")
-        learned = build(config, manifest.frame, manifest.action_dim, manifest.proprioception, backbone)
-        load_checkpoint(folder / "weights.safetensors", dict(learned.modules()), None)
-    except (ConfigError, CheckpointError) as error:
-        raise BundleError(f"{folder} cannot be run by torch: {error}") from error
-    for module in learned.modules().values():
-        module.eval().requires_grad_(False)
-    return learned
 
 
 class TorchBundle(BundleGradients):
@@ -51,7 +31,8 @@ class TorchBundle(BundleGradients):
     The witness is left to ONNX Runtime: its weights are not in the bundle.
 
     Raises:
-        BundleError: the bundle is damaged, or was exported before bundles said how they were built.
+        BundleError: the bundle is damaged, or does not say how its networks were built.
+        CheckpointError: its weights do not fit them.
     """
 
     def __init__(self, directory: str | Path, config: RuntimeConfig) -> None:
@@ -65,7 +46,7 @@ class TorchBundle(BundleGradients):
         torch.backends.cudnn.allow_tf32 = False
         networks = load_networks(self.directory, self.manifest)
         for module in networks.modules().values():
-            module.to(self._device)
+            module.requires_grad_(False).to(self._device)
         self._networks = networks
         self._graphs = {
             "encoder": TorchGraph(self._encode_joints if self.manifest.proprioception else self._encode, self._device),

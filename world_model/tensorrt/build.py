@@ -34,7 +34,6 @@ class Plan:
     content: bytes
     changes: tuple[str, ...]
     shapes: Profile
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,6 @@ class Built:
     plan: Plan
     file: Path
     agreement: Agreement
-
-
-def bundle_graphs(folder: Path) -> list[str]:
-    """The names of the graphs of a bundle."""
-    manifest = read_manifest(folder)
-    return ["encoder", "rollout", "heads", "actor", *(["witness"] if manifest.witness else [])]
 
 
 def onnx_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -62,12 +55,12 @@ def onnx_files(folder: Path) -> tuple[list[Path], list[Path]]:
 def plans(folder: Path, precision: str, shapes: EngineShapes) -> Iterator[Plan]:
     """What each graph of a bundle is built from."""
     manifest = read_manifest(folder)
-    for name in bundle_graphs(folder):
+    for name in manifest.graphs:
         file, found, _ = graph_file(folder, manifest, name, precision, "tensorrt")
         rows = shapes.rows(name)
         steps = min(shapes.steps, manifest.horizon or shapes.steps)
-        model, changes = prepared(onnx.load(file), rows if shapes.static else 0, steps)
-        yield Plan(name, file, found, model.SerializeToString(), tuple(changes), profile(model, rows), rows)
+        model, changes = prepared(onnx.load(file), rows if shapes.static else 0, steps, shapes.zones)
+        yield Plan(name, file, found, model.SerializeToString(), tuple(changes), profile(model, rows))
 
 
 def commands(folder: Path, out: Path, precision: str, shapes: EngineShapes, version: tuple[int, int]) -> list[str]:
@@ -97,12 +90,13 @@ def build(folder: Path, out: Path, precision: str, shapes: EngineShapes, report:
     out.mkdir(parents=True, exist_ok=True)
     timings = out / f"timings-{device.label}-trt{trt.__version__}.cache"
     rng = np.random.default_rng(0)
-    scenes = _reference(folder / "encoder.onnx", "encoder", probe(manifest, "encoder", _PICTURES, 1, rng, np.empty((0, 0), np.float32)))["latents"]
+    seen = {"frames": (_PICTURES, *manifest.frame), "joints": (_PICTURES, manifest.proprioception)}
+    scenes = _reference(folder / "encoder.onnx", "encoder", probe(manifest, "encoder", seen, rng, np.empty((0, 0), np.float32)))["latents"]
     kept = []
     for plan in plans(folder, precision, shapes):
         content, measured = build_engine(trt, version, plan.content, plan.shapes, timings.read_bytes() if timings.is_file() else b"")
         _write(timings, measured)
-        found = _compared(trt, content, plan, probe(manifest, plan.graph, plan.rows, _steps(plan), rng, scenes))
+        found = _compared(trt, content, plan, probe(manifest, plan.graph, input_shapes(plan), rng, scenes))
         if not found.met:
             raise TensorRtError(
                 f"the engine of {plan.graph} in {plan.precision} is off: cosine {found.cosine:.5f} against ONNX Runtime on the CPU, least "
@@ -116,9 +110,16 @@ def build(folder: Path, out: Path, precision: str, shapes: EngineShapes, report:
 
 
 def _compared(trt: object, content: bytes, plan: Plan, inputs: Arrays) -> Agreement:
-    plain = plan.file.with_name(f"{plan.graph}.onnx")  # the fp32 graph, whatever precision the engine is in
     with Engine(trt, content) as engine:
-        return agreement(_reference(plain, plan.graph, inputs), engine.run(inputs))
+        return agreement(_reference(reference_file(plan), plan.graph, inputs), engine.run(inputs))
+
+
+def reference_file(plan: Plan) -> Path:
+    """What an engine is compared with: the fp32 graph, for fp16 as well, which no CPU computes in fp16.
+
+    In int8 the graph itself: how far it is from fp32 was judged when it was written (``precision/gates.py``), more leniently than engines are.
+    """
+    return plan.file if plan.precision == "int8" else plan.file.with_name(f"{plan.graph}.onnx")
 
 
 def _reference(file: Path, graph: str, inputs: Arrays) -> Arrays:
@@ -127,10 +128,11 @@ def _reference(file: Path, graph: str, inputs: Arrays) -> Arrays:
     return dict(zip(names, Graph(session, graph).run(inputs), strict=True))
 
 
-def _steps(plan: Plan) -> int:
-    model = onnx.load_from_string(plan.content)
-    shapes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.input}
-    return shapes["actions"][1] if "actions" in shapes else 1
+def input_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """The largest shape that the engine takes of each input."""
+    inputs = onnx.load_from_string(plan.content).graph.input
+    fixed = {value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim) for value in inputs}
+    return fixed | {name: most for name, (_, _, most) in plan.shapes.items()}
 
 
 def _stem(manifest: Manifest, plan: Plan, device: str, version: str) -> str:

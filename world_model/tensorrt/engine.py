@@ -34,6 +34,8 @@ class Engine:
         if self._engine is None:
             raise TensorRtError("TensorRT does not take the engine that it built")
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise TensorRtError("the device has no memory left to run the engine")
         self._stream = ctypes.c_void_p()
         self._call("cuStreamCreate", ctypes.byref(self._stream), 0)
         self._memory: list[ctypes.c_void_p] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +48,30 @@ def agreement(reference: Arrays, candidate: Arrays) -> Agreement:
     return Agreement(min(cosines), max(differences))
 
 
-def probe(manifest: Manifest, graph: str, rows: int, steps: int, rng: np.random.Generator, latents: NDArray[np.float32]) -> Arrays:
-    """Inputs for ``graph``: smooth pictures, actions in [-1, 1], scenes drawn from ``latents (M, D)``, which the encoder made of such pictures."""
-    drawn = latents[rng.integers(0, len(latents), (rows, manifest.history))] if len(latents) else np.empty(0, np.float32)
-    if graph in ("encoder", "witness"):
+def probe(manifest: Manifest, graph: str, shapes: Mapping[str, tuple[int, ...]], rng: np.random.Generator, latents: NDArray[np.float32]) -> Arrays:
+    """Inputs of ``shapes`` for ``graph``: smooth pictures, actions in [-1, 1], scenes drawn from ``latents (M, D)``, which the encoder made of such.
+
+    A score's tool stands in the middle of the workspace, with zones of 2 to 8 cm anywhere in it.
+    """
+    kind = graph.partition(".")[0]
+    if kind in ("encoder", "witness"):
+        rows = shapes["frames"][0]
         joints = {"joints": rng.uniform(-1, 1, (rows, manifest.proprioception)).astype(np.float32)} if manifest.proprioception else {}
         return {"frames": pictures(manifest.frame, rows, rng), **joints}
-    if graph == "rollout":
-        past = rng.uniform(-1, 1, (rows, manifest.history - 1, manifest.action_dim)).astype(np.float32)
-        return {"latents": drawn, "past_actions": past, "actions": rng.uniform(-1, 1, (rows, steps, manifest.action_dim)).astype(np.float32)}
-    scene: Arrays = {"latents": drawn[:, -1], "goal": latents[rng.integers(0, len(latents))]}
-    if graph == "actor":
-        scene["steps_left"] = rng.uniform(*manifest.actor_steps, rows).astype(np.float32)
+    scene: Arrays = {"latents": latents[rng.integers(0, len(latents), shapes["latents"][:-1])]}
+    for name in ("past_actions", "actions"):
+        if name in shapes:
+            scene[name] = rng.uniform(-1, 1, shapes[name]).astype(np.float32)
+    if "goal" in shapes:
+        scene["goal"] = latents[rng.integers(0, len(latents))]
+    if "steps_left" in shapes:
+        scene["steps_left"] = np.asarray(rng.uniform(*manifest.actor_steps, shapes["steps_left"]), np.float32)
+    if kind == "score":
+        lower, upper = (np.array(manifest.tool_step[key], np.float32) for key in ("lower", "upper"))
+        scene["tool"] = (lower + upper) / 2
+        where = rng.uniform(lower[:2], upper[:2], (shapes["zones"][0], 2))
+        extent = rng.uniform((0.02, 0.02, -np.pi, 0), (0.08, 0.08, np.pi, 0.02), (len(where), 4))
+        scene["zones"] = np.concatenate([where, extent], axis=1).astype(np.float32)
     return scene
 
 

@@ -48,7 +48,7 @@ def build_engine(trt: Any, version: tuple[int, int], graph: bytes, shapes: Profi
         raise TensorRtError(f"TensorRT {trt.__version__} cannot parse the graph: {reasons}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
-    cache = config.create_timing_cache(timings)
+    cache = config.create_timing_cache(timings) or config.create_timing_cache(b"")  # damaged ones are begun anew
     config.set_timing_cache(cache, ignore_mismatch=False)
     if shapes:
         profile = builder.create_optimization_profile()

@@ -6,24 +6,26 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-_STEPS = "H"
+_STEPS, _ZONES = "H", "Z"
 
 
-def prepared(model: onnx.ModelProto, rows: int = 0, steps: int = 0) -> tuple[onnx.ModelProto, list[str]]:
+def prepared(model: onnx.ModelProto, rows: int = 0, steps: int = 0, zones: int = 0) -> tuple[onnx.ModelProto, list[str]]:
     """A copy of ``model`` for TensorRT, and what was changed, in a line each.
 
     Pictures are cast before anything else is done with them: TensorRT knows UINT8 as input and output only. A bias in INT32
     becomes the numbers that it stands for: TensorRT dequantises 8 bits and fewer. ``steps`` fixes the length H of
-    rollouts, so that the length of a scan's output is known when the engine is built. ``rows`` fixes the number of rows as well, 0 leaves it free.
+    rollouts, so that the length of a scan's output is known when the engine is built, ``zones`` the number Z of those that a score measures: one
+    that is not there is one far away. ``rows`` fixes the number of rows as well, 0 leaves it free.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     changes = [*_cast_first(copy.graph), *_plain_biases(copy.graph)]
     free = _free_names(copy.graph)
-    if steps and _STEPS in free:
-        _fix(copy.graph, _STEPS, steps)
-        changes.append(f"H = {steps}")
-    for name in sorted(free - {_STEPS}) if rows else []:
+    for name, size in ((_STEPS, steps), (_ZONES, zones)):
+        if size and name in free:
+            _fix(copy.graph, name, size)
+            changes.append(f"{name} = {size}")
+    for name in sorted(free - {_STEPS, _ZONES}) if rows else []:
         _fix(copy.graph, name, rows)
         changes.append(f"{name} = {rows}")
     if changes:

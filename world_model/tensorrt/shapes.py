@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import onnx
@@ -13,7 +14,7 @@ _STEPS = "H"
 
 @dataclass(frozen=True)
 class EngineShapes:
-    """``candidates`` N that the planner imagines at once, over ``steps`` H; perception encodes one picture at a time.
+    """``candidates`` N that the planner imagines at once, over ``steps`` H, among ``zones`` Z; perception encodes one picture at a time.
 
     ``static``: no other number of rows.
 
@@ -23,11 +24,12 @@ class EngineShapes:
 
     candidates: int = 300
     steps: int = 10
+    zones: int = 4
     static: bool = False
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.steps < 1:
-            raise TensorRtError(f"shapes {self.candidates},{self.steps} must both be at least 1")
+        if min(self.candidates, self.steps, self.zones) < 1:
+            raise TensorRtError(f"shapes {self.candidates},{self.steps},{self.zones} must all be at least 1")
 
     def rows(self, graph: str) -> int:
         """The usual and largest number of rows of ``graph``."""
@@ -35,22 +37,23 @@ class EngineShapes:
 
 
 def parse_shapes(text: str, static: bool = False) -> EngineShapes:
-    """``N,H`` as shapes.
+    """``N,H`` or ``N,H,Z`` as shapes.
 
     Raises:
-        TensorRtError: it is not two whole numbers of at least 1.
+        TensorRtError: it is not two or three whole numbers of at least 1.
     """
     parts = text.split(",")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise TensorRtError(f"--shapes is '{text}', must be N,H: candidates and steps, such as 300,5")
-    return EngineShapes(int(parts[0]), int(parts[1]), static)
+    if len(parts) not in (2, 3) or not all(part.strip().isdigit() for part in parts):
+        raise TensorRtError(f"--shapes is '{text}', must be N,H or N,H,Z: candidates, steps and zones, such as 300,5")
+    candidates, steps, zones = (int(part) for part in (*parts, "4")[:3])
+    return EngineShapes(candidates, steps, zones, static)
 
 
 Profile = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
 
 def profile(model: onnx.ModelProto, rows: int) -> Profile:
-    """Least, usual and largest shape of each input with a free dimension; {} where there is none. A free H must be fixed before.
+    """Least, usual and largest shape of each input with a free dimension; {} where there is none. A free H or Z must be fixed before.
 
     Raises:
         TensorRtError: a dimension is free that is not rows.
@@ -76,4 +79,4 @@ def trtexec(onnx_file: str, engine: str, timings: str, shapes: Profile, version:
     for place, option in enumerate(("minShapes", "optShapes", "maxShapes")):
         if shapes:
             words.append(f"--{option}=" + ",".join(f"{name}:{'x'.join(map(str, sizes[place]))}" for name, sizes in shapes.items()))
-    return " ".join(words)
+    return shlex.join(words)

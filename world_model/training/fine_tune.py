@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from world_model.bundle import WITNESS, Manifest, bundle_sha256, read_manifest
-from world_model.checkpoint import load_checkpoint, save_checkpoint
+from world_model.checkpoint import save_checkpoint
 from world_model.config import ConfigError, TrainConfig
 from world_model.data import DatasetError, EpisodeDataset
 from world_model.jepa import Jepa
+from world_model.networks import load_networks
 from world_model.predictors.registry import build_predictor
 from world_model.recipe import config_of
 from world_model.training.actor import train_actor
@@ -30,7 +31,7 @@ from world_model.training.compute import open_fabric
 from world_model.training.distance import train_distance
 from world_model.training.draws import generator_for
 from world_model.training.episodes import Episodes, Windows, encode_all, encode_episodes, open_episodes
-from world_model.training.learned import Learned, build
+from world_model.training.learned import Learned
 from world_model.training.log import Report
 from world_model.training.open_loop import OpenLoopError, longest_horizon, open_loop_error
 from world_model.training.schedule import cosine_rate, set_rate
@@ -79,13 +80,7 @@ def load_bundle(folder: Path) -> tuple[Manifest, TrainConfig, Learned]:
         CheckpointError: its weights are not those of that configuration.
     """
     manifest = read_manifest(folder)
-    config = config_of(manifest)
-    backbone = manifest.provenance.get("model", {}).get("backbone")
-    learned = build(config, manifest.frame, manifest.action_dim, manifest.proprioception, backbone)
-    load_checkpoint(folder / "weights.safetensors", learned.modules(), None)
-    for module in learned.modules().values():
-        module.eval()
-    return manifest, config, learned
+    return manifest, config_of(manifest), load_networks(folder, manifest)
 
 
 def check_fits(manifest: Manifest, data: EpisodeDataset) -> None:
@@ -127,11 +122,15 @@ def fine_tune(
     Raises:
         BundleError: the bundle is damaged or does not say how it was made.
         DatasetError: the data cannot be used with it.
-        ConfigError: another predictor is asked for while the encoder learns.
+        ConfigError: another predictor is asked for while the encoder learns, or it looks at another number of latents.
         CheckpointError: ``out`` holds a run.
     """
     if other is not None and settings.train_encoder:
         raise ConfigError("another predictor learns on latents that stay: leave out --train-encoder, or fine-tune the run afterwards")
+    if other is not None and other.model.history != read_manifest(bundle).history:
+        raise ConfigError(
+            f"{other.name} looks at {other.model.history} latents, {bundle} at {read_manifest(bundle).history}: make model.history equal"
+        )
     if (out / "learned.safetensors").is_file():
         raise DatasetError(f"{out} holds a finished run; choose another --out or delete it")
     manifest, config, learned = load_bundle(bundle)
@@ -141,10 +140,9 @@ def fine_tune(
     held, checked = max(1, round(_HELD_OUT * sets[0].episodes)), max(1, round(_CHECKED * sets[0].episodes))
     if sets[0].episodes < held + checked + 1:
         raise DatasetError(f"{directories[0]} holds {sets[0].episodes} episodes; fine-tuning needs at least {held + checked + 1}: give more data")
-    kept_config = config_of(manifest)
     previous = learned.jepa.predictor
     if other is not None:
-        kept_config = config = _with_predictor(kept_config, other)
+        config = _with_predictor(config, other)
         learned.jepa.predictor = build_predictor(
             config.model.predictor, config.model.history, learned.jepa.tokens, learned.jepa.token_dim, manifest.action_dim
         )
@@ -152,10 +150,11 @@ def fine_tune(
     window = min(config.jepa.window, sets[0].steps + 1)
     if horizon < 1 or window <= config.model.history:
         raise DatasetError(f"episodes of {sets[0].steps} steps are too short for {manifest.name}: it needs at least {config.model.history}")
+    kept_config = config
     config = dataclasses.replace(config, seed=settings.seed, held_out=held, jepa=_schedule(config, settings, window))
     fabric = open_fabric(config.compute, config.threads)
     data = open_episodes(directories, held)
-    for module in learned.modules().values():
+    for module in (*learned.modules().values(), previous):
         module.to(fabric.device)
     spans = _Spans(data.reader.episodes - held - checked, data.reader.episodes - held)
     report("encoding", 0, 1, {})

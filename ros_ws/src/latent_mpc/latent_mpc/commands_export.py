@@ -116,13 +116,12 @@ def parity(
 ) -> None:
     """Show what was measured of a bundle's graphs; with --precision, play the same episodes with it and with fp32."""
     from world_model.bundle import read_manifest
+    from world_model.precision.record import read_parity
     from world_model.precision.table import played_line, table
 
     manifest = read_manifest(model)
     results: dict[str, Any] = {}
     if not precision:
-        from world_model.precision.record import read_parity
-
         results = read_parity(model)
         typer.echo(table(results))
     else:
@@ -131,8 +130,11 @@ def parity(
         from world_model.precision.gates import POINTS
         from world_model.precision.record import record_played
 
+        precision = list(dict.fromkeys(precision))
         for name in precision:
             manifest.graph("encoder", name)
+        if record:
+            read_parity(model)  # before hours of playing, not after
         with progress("episodes") as report, tempfile.TemporaryDirectory() as folder:
             play = ClosedLoop(task, episodes, seed, workers, report)
             for name in precision:

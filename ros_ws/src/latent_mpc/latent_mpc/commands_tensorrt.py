@@ -15,7 +15,7 @@ tensorrt = typer.Typer(name="tensorrt", help="Check a bundle's graphs against Te
 
 _Model = Annotated[Path, typer.Option(help="Model bundle.")]
 _Precision = Annotated[str, typer.Option(help="fp32, fp16 or int8: of the graphs that the bundle has in it.")]
-_Shapes = Annotated[str, typer.Option(metavar="N,H", help="Candidates that are imagined at once, and over how many steps.")]
+_Shapes = Annotated[str, typer.Option(metavar="N,H[,Z]", help="Candidates that are imagined at once, over how many steps, among how many zones.")]
 
 
 @tensorrt.command()
@@ -46,13 +46,13 @@ def check(
     except ModuleNotFoundError as error:
         raise TensorRtError(f"the check reads ONNX files: {error}; pip install onnx") from error
 
-    steps = parse_shapes(shapes).steps
-    steps = min(steps, read_manifest(model).horizon or steps)
+    asked = parse_shapes(shapes)
+    steps = min(asked.steps, read_manifest(model).horizon or asked.steps)
     files, left = onnx_files(model)
     rows, changes = [], []
     for file in files:
         graph = onnx.load(file)
-        ready, changed = (graph, []) if as_exported else prepared(graph, steps=steps)
+        ready, changed = (graph, []) if as_exported else prepared(graph, steps=steps, zones=asked.zones)
         rows += check_graph(file.name, ready, known)
         changes += [f"{file.name}: {change}" for change in changed]
     refused = [row for row in rows if row.refused]

@@ -56,9 +56,10 @@ def train(
             if value is not None:
                 raise TrainCommandError(f"{option} is for training from nothing: leave it out with --from, whose bundle says how it was made")
         settings = FineTuning(steps=steps, learning_rate=learning_rate, train_encoder=train_encoder, horizon=horizon, seed=seed or 0)
+        other = None if predictor is None else read_config(predictor)
         sets = _bags_imported(from_, data, out, episode_steps, robot)
         with stage_progress() as report:
-            found = fine_tune(from_, sets, out, settings, report, None if predictor is None else read_config(predictor))
+            found = fine_tune(from_, sets, out, settings, report, other)
         write_json(out / "fine_tuned.json", found)
         if json is not None:
             write_json(json, found)
@@ -71,6 +72,10 @@ def train(
 
     if config is None:
         raise TrainCommandError("say how to train: --config FILE, or --from BUNDLE to go on from one")
+    if predictor is not None:
+        raise TrainCommandError(
+            "--predictor learns on the latents of a bundle: name one with --from, or leave it out, for --config names a predictor"
+        )
     asked = read_config(config)
     if seed is not None:
         asked = replace(asked, seed=seed)
