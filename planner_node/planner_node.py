@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 
 import numpy as np
@@ -52,6 +53,9 @@ from world_model.runtimes.config import PLANNER_GRAPHS
 from world_model.surprise import Reading, carried_calibration
 
 _SAID_AGAIN_S = 1.0
+# Beyond the deadline of a search: what the worker does besides takes milliseconds.
+_STUCK_S = 2.0
+_UNREPORTED = 1000
 
 
 def equip(p: PlannerParameters, graphs: tuple[str, ...] = PLANNER_GRAPHS) -> tuple[Equipment, BundleModel]:
@@ -100,7 +104,7 @@ class PlannerNode(LifecycleNode):
         self._results = self.create_publisher(DiagnosticStatus, "/planner/result", qos.GOAL)
         self._journal = self.create_publisher(Int64MultiArray, "/planner/journal", qos.JOURNAL)
         self._settings = self.create_publisher(String, "/planner/settings", qos.GOAL)
-        self._report = diagnostics.DiagnosticsReport(self, lambda: self._statuses)
+        self._report = diagnostics.DiagnosticsReport(self, self._reported)
         free = self._worker.when_free
         self.create_subscription(JointState, "/joint_states", self._on_joint_state, qos.JOINT_STATES, callback_group=free)
         self.create_subscription(Image, "/goal/latent", self._on_goal, qos.GOAL)
@@ -110,7 +114,9 @@ class PlannerNode(LifecycleNode):
         self.create_subscription(String, "/planner/zones", self._on_zones, qos.GOAL)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
         self.create_timer(0.2, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._statuses = [self._status(), self._surprise_status()]
+        self._status_now, self._surprise_values = self._status(), self._proposer.watch.values()
+        # The worker says how it goes many times between two reports: what was high in one of them is not lost to the next.
+        self._unreported: deque[Reading] = deque(maxlen=_UNREPORTED)
         self._settings.publish(String(data=_settings_text(p)))
         self._runtime_report = diagnostics.DiagnosticsReport(self, lambda: [self._runtime_status()])
         for line in self._model.choice.lines(self._model.first_run_ms):
@@ -138,9 +144,17 @@ class PlannerNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give up the goal; the guardrail brakes when plans stop."""
+        self._give_up()
+        return super().on_deactivate(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As ``on_deactivate``: an active node may be shut down at once."""
+        self._give_up()
+        return super().on_shutdown(state)
+
+    def _give_up(self) -> None:
         now = self.now()
         self._worker.ask(lambda: self._proposer.deactivate(now))
-        return super().on_deactivate(state)
 
     # What is heard.
 
@@ -240,8 +254,11 @@ class PlannerNode(LifecycleNode):
 
     def status(self) -> None:
         """See ``Outlet``."""
-        self._statuses = [self._status(), self._surprise_status()]
-        self._status_publisher.publish(self._statuses[0])
+        self._status_now, self._surprise_values = self._status(), self._proposer.watch.values()
+        reading = self._proposer.watch.taken()
+        if reading is not None:
+            self._unreported.append(reading)
+        self._status_publisher.publish(self._status_now)
 
     def say(self, what: str, text: str, grave: bool = False) -> None:
         """See ``Outlet``. A goal is rare, and not to be lost among what comes with every frame; so are zones and the end of a goal."""
@@ -260,14 +277,20 @@ class PlannerNode(LifecycleNode):
         level = diagnostics.WARN if self._proposer.worrying else diagnostics.OK
         return diagnostics.status(self.get_name(), self._proposer.code.name, values, level)
 
+    def _reported(self) -> list[DiagnosticStatus]:
+        """What the worker said of itself last, unless it is stuck since, and the highest surprise since the last report."""
+        last, busy_s = self._status_now, self._worker.busy_s
+        if busy_s > self.parameters.deadline_s + _STUCK_S:
+            message = f"at one thing for {busy_s:.0f} s: nothing is planned, the guardrail brakes"
+            last = DiagnosticStatus(level=diagnostics.ERROR, name=last.name, message=message, values=last.values)
+        readings = [self._unreported.popleft() for _ in range(len(self._unreported))]
+        message, warn = self._proposer.watch.word(max(readings, key=lambda reading: reading.score, default=None))
+        level = diagnostics.WARN if warn else diagnostics.OK
+        return [last, diagnostics.status("planner_node: surprise", message, self._surprise_values, level)]
+
     def _runtime_status(self) -> DiagnosticStatus:
         choice = self._model.choice
         return diagnostics.status("planner_node: runtime", f"networks on {choice.runs_on}", choice.values(self._model.first_run_ms))
-
-    def _surprise_status(self) -> DiagnosticStatus:
-        message, warn = self._proposer.watch.word()
-        level = diagnostics.WARN if warn else diagnostics.OK
-        return diagnostics.status("planner_node: surprise", message, self._proposer.watch.values(), level)
 
 
 def _settings_text(parameters: PlannerParameters) -> str:

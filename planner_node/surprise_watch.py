@@ -86,9 +86,13 @@ class SurpriseWatch:
             "surprise_restarts": self._restarts,
         }
 
-    def word(self) -> tuple[str, bool]:
-        """What happened since the last call, and whether it is a reason to worry."""
+    def taken(self) -> Reading | None:
+        """The highest reading since the last call, None where there was none."""
         highest, self._unheard = self._unheard, None
+        return highest
+
+    def word(self, highest: Reading | None) -> tuple[str, bool]:
+        """What is to be said where that was the ``highest`` reading for a while, and whether it is a reason to worry."""
         if self._why_not:
             return self._why_not, False
         if highest is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,7 +24,8 @@ class Worker:
     """Does what is posted in the order in which it was posted, one thing at a time, in a thread of its own.
 
     Subscriptions in ``when_free`` are left alone while something is being done that was posted with ``keep_away``: what comes meanwhile waits in the
-    middleware, which keeps as many messages as their depth says, the newest; and whoever listens is not woken for what cannot be used yet.
+    middleware, which keeps as many messages as their depth says, the newest; and whoever listens is not woken for what cannot be used yet. Each is
+    heard once between two times at which the worker is free, though: where more comes than can be done, the first would be the only one otherwise.
     What a posted call raises ends the worker, and is raised again by the executor of ``node``.
     """
 
@@ -33,6 +35,8 @@ class Worker:
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._asked = self._keeping_away = 0
+        self._heard: set[object] = set()
+        self._begun_s: float | None = None
         self._ended = False
         self._context = node.context
         self._news = node.create_guard_condition(self._on_news)
@@ -41,8 +45,14 @@ class Worker:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits in ``ask``: what takes long may be cut short."""
-        return self._asked > 0
+        """Whether somebody waits in ``ask`` or for the end: what takes long may be cut short."""
+        return self._asked > 0 or self._ended
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since what is being done was begun; 0 where nothing is."""
+        begun_s = self._begun_s
+        return 0.0 if begun_s is None else time.monotonic() - begun_s
 
     @property
     def free(self) -> bool:
@@ -50,8 +60,10 @@ class Worker:
         return not self._keeping_away
 
     def post(self, call: Callable[[], object], keep_away: bool = False) -> None:
-        """Have ``call`` done after all that waits now. Nothing, once the worker has ended."""
+        """Have ``call`` done after all that waits now. Nothing, once the worker was closed; one that failed says here, too, what of."""
         with self._changed:
+            if self.failure is not None:
+                raise self.failure  # a guard condition's trigger may be taken for the one before it
             if self._ended:
                 return
             self._keeping_away += keep_away
@@ -68,7 +80,7 @@ class Worker:
         found: list[T] = []
         with self._changed:
             if self._ended:
-                raise WorkerEndedError("the worker has ended")
+                raise WorkerEndedError("the worker has ended") from self.failure
             self._asked += 1
             self._waiting.append((lambda: found.append(call()), answer))
             self._changed.notify()
@@ -84,11 +96,24 @@ class Worker:
         self._end()
         self._thread.join()
 
+    def listens_to(self, entity: object) -> bool:
+        """Whether ``entity`` of ``when_free`` may be heard now."""
+        return self.free or entity not in self._heard
+
+    def hear(self, entity: object) -> bool:
+        """As ``listens_to``, and if so, ``entity`` has had its turn."""
+        with self._changed:
+            listens = self.listens_to(entity)
+            self._heard.add(entity)
+        return listens
+
     def _then_free(self, call: Callable[[], object]) -> Callable[[], object]:
         def done() -> None:
             call()
             with self._changed:
                 self._keeping_away -= 1
+                if self.free:
+                    self._heard.clear()
             self._tell()
 
         return done
@@ -101,14 +126,18 @@ class Worker:
             self._changed.notify()
         for _, answer in dropped:
             if answer is not None:
-                answer.set_exception(WorkerEndedError("the worker has ended"))
+                error = WorkerEndedError("the worker has ended")
+                error.__cause__ = self.failure
+                answer.set_exception(error)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
             call, answer = job
+            self._begun_s = time.monotonic()
             try:
                 call()
             except Exception as error:
+                self._begun_s = None
                 if answer is not None:
                     answer.set_exception(error)
                     continue
@@ -116,6 +145,7 @@ class Worker:
                 self._end()
                 self._tell()
             else:
+                self._begun_s = None
                 if answer is not None:
                     answer.set_result(None)
 
@@ -139,7 +169,7 @@ class Worker:
 
 
 class _WhenFree(CallbackGroup):
-    """Callbacks that run, and are waited for, while the worker is free."""
+    """Callbacks that run, and are waited for, while the worker is free, and once until it is again."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -147,11 +177,11 @@ class _WhenFree(CallbackGroup):
 
     def can_execute(self, entity: object) -> bool:
         """See rclpy."""
-        return self._worker.free
+        return self._worker.listens_to(entity)
 
     def beginning_execution(self, entity: object) -> bool:
         """See rclpy: whether it may be executed now."""
-        return self._worker.free
+        return self._worker.hear(entity)
 
     def ending_execution(self, entity: object) -> None:
         """See rclpy."""

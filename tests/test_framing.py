@@ -16,6 +16,7 @@ def test_the_middle_is_the_largest_part_of_the_shape():
     assert middle(480, 640, 1.0) == Crop(0, 80, 480, 480)
     assert middle(640, 480, 2.0) == Crop(0, 80, 640, 320)
     assert middle(64, 64, 1.0) == Crop(0, 0, 64, 64)
+    assert middle(100, 1, 0.4) == Crop(49, 0, 1, 1) and middle(1, 100, 2.5) == Crop(0, 49, 1, 1), "never nothing, which could not be scaled"
 
 
 def test_scaling_down_averages_and_keeps_a_picture_of_the_right_size_as_it_is():

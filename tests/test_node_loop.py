@@ -7,9 +7,11 @@ import os
 import time
 
 import pytest
+from conftest import wait_until
 
 pytest.importorskip("rclpy")
 
+from latent_mpc import frame_listener
 from latent_mpc.cli import run
 from latent_mpc.frame_log import HOPS
 from latent_mpc.node_loop import NodeLoopError, run_node_loop
@@ -33,6 +35,26 @@ def test_frames_become_commands_hop_by_hop_and_what_is_counted_adds_up(tmp_path,
     assert all(0 < cores < os.cpu_count() for cores in row["cores"].values())
     assert row["lost_journal_pages"] == 0
     assert "plans/s; frame to command" in capsys.readouterr().out
+
+
+def test_an_answer_counts_for_its_own_question_and_none_before_planner_and_listener_have_found_each_other(ros_context, monkeypatch):
+    monkeypatch.setattr(frame_listener, "_NO_ANSWER_S", 0.0)
+    listener = frame_listener.FrameListener(int(os.environ["ROS_DOMAIN_ID"]))
+    with listener:
+        monkeypatch.setattr(listener._asked, "service_is_ready", lambda: False)
+        listener._question_s = 1.0
+        wait_until(lambda: listener._question_s is None, what="a question that is given up")
+        assert listener.answers_ms == [], "nothing was ever answered: that the planner is deaf is not known"
+        listener.answers_ms.append(3.0)
+        listener._question_s = time.monotonic()
+        wait_until(lambda: listener._question_s is None, what="another one")
+        assert len(listener.answers_ms) == 2
+        monkeypatch.setattr(frame_listener, "_NO_ANSWER_S", 1e9)
+        listener._question_s = asked_s = time.monotonic()
+        listener._on_answer(asked_s - 1.0)  # of the one before, late
+        assert len(listener.answers_ms) == 2 and listener._question_s == asked_s
+        listener._on_answer(asked_s)
+        assert len(listener.answers_ms) == 3 and listener.answers_ms[-1] < 1000.0
 
 
 def test_what_no_camera_does_is_bad_input(capsys):

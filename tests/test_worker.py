@@ -97,13 +97,71 @@ def test_while_it_is_busy_messages_wait_the_newest_is_taken_and_others_are_heard
         worker.close()
 
 
+def test_where_more_comes_than_can_be_done_every_subscription_has_its_turn(node, ros_context):
+    """The first one's messages keep the worker away for longer than it takes the next one to come: the second is heard as often, all the same."""
+    worker, done = Worker(node, "worker"), []
+
+    def doing(name):
+        return lambda _: worker.post(lambda: (time.sleep(0.02), done.append(name)), keep_away=True)
+
+    for name in ("first", "second"):
+        node.create_subscription(Int64MultiArray, f"/{name}", doing(name), qos.LATENT, callback_group=worker.when_free)
+    publishers = [node.create_publisher(Int64MultiArray, f"/{name}", qos.LATENT) for name in ("first", "second")]
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    ended = threading.Event()
+
+    def publish() -> None:
+        while not ended.wait(0.002):
+            for publisher in publishers:
+                publisher.publish(Int64MultiArray(data=[0]))
+
+    publishing = threading.Thread(target=publish)
+    try:
+        wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers), what="a match")
+        publishing.start()
+        wait_until(lambda: executor.spin_once(timeout_sec=0.02) or len(done) >= 40, what="forty jobs")
+        assert abs(done.count("first") - done.count("second")) <= 4, done
+    finally:
+        ended.set()
+        publishing.join()
+        executor.shutdown()
+        worker.close()
+
+
+def test_how_long_it_has_been_at_one_thing_is_known_and_closing_hurries_it(node):
+    worker, begun, hurried = Worker(node, "worker"), threading.Event(), []
+    assert worker.busy_s == 0.0
+    worker.post(lambda: (begun.set(), wait_until(lambda: worker.awaited, what="the end"), hurried.append(True)))
+    begun.wait()
+    time.sleep(0.05)
+    assert worker.busy_s >= 0.05 and not worker.awaited
+    worker.close()
+    assert hurried and worker.busy_s == 0.0
+
+
+def test_a_worker_that_failed_says_so_to_whoever_comes_although_the_executor_was_not_woken(node):
+    """The trigger of a guard condition that is being read is lost; nobody may go on as if the worker were there."""
+    worker = Worker(node, "worker")
+    worker.post(lambda: 1 / 0)
+    wait_until(lambda: worker.failure is not None and not worker.busy_s, what="the failure")
+    with pytest.raises(ZeroDivisionError):
+        worker.post(lambda: None)
+    with pytest.raises(WorkerEndedError) as ended:
+        worker.ask(lambda: None)
+    assert isinstance(ended.value.__cause__, ZeroDivisionError)
+    worker.close()
+
+
 def test_what_a_job_raises_comes_out_of_the_executor_and_nothing_more_is_done(node):
     worker, done = Worker(node, "worker"), []
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        worker.post(lambda: 1 / 0)
+        gate = threading.Event()
+        worker.post(lambda: (gate.wait(), 1 / 0))
         worker.post(lambda: done.append("after"))
+        gate.set()
         with pytest.raises(ZeroDivisionError):
             for _ in range(100):
                 executor.spin_once(timeout_sec=0.1)

@@ -48,7 +48,7 @@ def read_crop(text: str) -> Crop | None:
 
 def middle(width: int, height: int, aspect: float) -> Crop:
     """The largest part with ``aspect`` (width by height) in the middle of a picture of ``width`` x ``height`` pixels."""
-    across, down = min(width, round(height * aspect)), min(height, round(width / aspect))
+    across, down = max(1, min(width, round(height * aspect))), max(1, min(height, round(width / aspect)))
     return Crop((width - across) // 2, (height - down) // 2, across, down)
 
 

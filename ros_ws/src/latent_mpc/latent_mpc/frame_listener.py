@@ -77,16 +77,20 @@ class FrameListener:
     def _ask(self) -> None:
         """Have the planner answer what costs it nothing, and note how long that takes: it is how long it listens to nobody."""
         if self._question_s is not None and time.monotonic() - self._question_s > _NO_ANSWER_S:
-            self._on_answer(None)  # it counts with what was waited for it
+            if self.answers_ms:
+                self._on_answer(self._question_s)  # it counts with what was waited for it
+            else:
+                self._question_s = None  # the planner's side drops what it answers to somebody whom it has not found yet
         if self._question_s is not None or not self._asked.service_is_ready():
             return
-        self._question_s = time.monotonic()
-        self._asked.call_async(GetParameters.Request(names=["rate_hz"])).add_done_callback(self._on_answer)
+        asked_s = self._question_s = time.monotonic()
+        self._asked.call_async(GetParameters.Request(names=["rate_hz"])).add_done_callback(lambda _: self._on_answer(asked_s))
 
-    def _on_answer(self, _: object) -> None:
-        if self._question_s is not None:
-            self.answers_ms.append(1e3 * (time.monotonic() - self._question_s))
-        self._question_s = None
+    def _on_answer(self, asked_s: float) -> None:
+        """The question of then has been answered; one that was given up before counts no more."""
+        if self._question_s == asked_s:
+            self.answers_ms.append(1e3 * (time.monotonic() - asked_s))
+            self._question_s = None
 
     def _on_journal(self, whose: str, msg: Int64MultiArray) -> None:
         rows = np.array(msg.data, dtype=np.int64).reshape(-1, COLUMNS)
