@@ -113,7 +113,7 @@ def _lewm(
                 try:
                     contenders.append(bench.ours(entry, version))
                     differ[entry.name] = bench.difference(entry)
-                except (ImportError, AttributeError) as error:
+                except ImportError as error:
                     missing.append(f"{entry.name} is not there ({error})")
             work = f"LeWM-shaped, random weights, {setting.samples} x {iterations}, H {setting.horizon}"
             rows += compare(work, contenders, setting.lewm_problems, "CEM + LeWM", report(f"LeWM-shaped x {iterations}"), None, iterations, False)
