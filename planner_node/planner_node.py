@@ -44,6 +44,7 @@ from ros_bridge.numbers import journal_message, numbers_message
 from ros_bridge.parameters import declare
 from ros_bridge.process import autostart, run_node
 from ros_bridge.scheduling import schedule
+from ros_bridge.sign_of_life import SignOfLife
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from ros_bridge.worker import Worker
 from world_model.bundle import BundleError, read_manifest
@@ -97,6 +98,7 @@ class PlannerNode(LifecycleNode):
         self._worker = Worker(self, "planner")
 
         self._proposals = self.create_lifecycle_publisher(JointTrajectory, "/planner/plan", qos.PLAN_OFFER)
+        self._sign_of_life = SignOfLife(self._proposals)
         self._status_publisher = self.create_publisher(DiagnosticStatus, "/planner/status", qos.STATUS)
         self._imagined = self.create_publisher(PoseArray, "/planner/imagined", qos.STATUS)
         self._markers = self.create_publisher(MarkerArray, "/planner/markers", qos.STATUS)
@@ -123,9 +125,11 @@ class PlannerNode(LifecycleNode):
             self.get_logger().info(line)
 
     def destroy_node(self) -> None:
-        """End the thread that plans before what it publishes with."""
+        """End the threads before what they publish with."""
         if hasattr(self, "_worker"):
             self._worker.close()
+        if hasattr(self, "_sign_of_life"):
+            self._sign_of_life.close()
         super().destroy_node()
 
     def _on_parameters(self, parameters: PlannerParameters, names: frozenset[str]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
-# s: a writer shows twice in that time that its process lives; who watches it must ask for no less.
+# s: a writer shows three times in that time that its process lives (`sign_of_life.py`); who watches it must ask for no less.
 _OFFERED_LEASE_S = 0.05
 
 
-def _profile(depth: int, reliable: bool, latched: bool = False, lease_s: float = 0.0) -> QoSProfile:
-    liveliness = {"liveliness": LivelinessPolicy.AUTOMATIC, "liveliness_lease_duration": Duration(seconds=lease_s)} if lease_s else {}
+def _profile(
+    depth: int, reliable: bool, latched: bool = False, lease_s: float = 0.0, kind: LivelinessPolicy = LivelinessPolicy.AUTOMATIC
+) -> QoSProfile:
+    liveliness = {"liveliness": kind, "liveliness_lease_duration": Duration(seconds=lease_s)} if lease_s else {}
     return QoSProfile(
         **liveliness,
         history=HistoryPolicy.KEEP_LAST,
@@ -35,8 +37,8 @@ JOINT_HISTORY = _profile(depth=50, reliable=False)
 PLAN = _profile(depth=1, reliable=True)
 """Plans, for those who read them: none may be lost, only the newest counts. It asks for no liveliness, so whoever publishes plans is heard."""
 
-PLAN_OFFER = _profile(depth=1, reliable=True, lease_s=_OFFERED_LEASE_S)
-"""Plans, for those who make them: their process shows that it lives, and is missed soon after it was killed."""
+PLAN_OFFER = _profile(depth=1, reliable=True, lease_s=_OFFERED_LEASE_S, kind=LivelinessPolicy.MANUAL_BY_TOPIC)
+"""Plans, for those who make them: with a `SignOfLife` their process shows that it lives, and is missed soon after it was killed."""
 
 
 def plan_watch(lease_s: float) -> QoSProfile:

@@ -29,6 +29,7 @@ from planner_node.guardrail_node import TRAJECTORY_TOPIC, VELOCITY_TOPIC
 from ros_bridge import qos
 from ros_bridge.diagnostics import status_values
 from ros_bridge.joints import Trajectory, joint_state_message, read_trajectory, trajectory_message
+from ros_bridge.sign_of_life import SignOfLife
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 
 ARM = load_arm()
@@ -50,6 +51,7 @@ class IdealArm:
         record = QoSProfile(depth=1000)
         self._joints = self.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
         self.plans = self.node.create_publisher(JointTrajectory, "/planner/plan", qos.PLAN_OFFER)
+        self._sign_of_life = SignOfLife(self.plans)
         self.node.create_subscription(JointTrajectory, TRAJECTORY_TOPIC, self._on_command, record)
         self.node.create_subscription(Float64MultiArray, VELOCITY_TOPIC, lambda msg: self.velocities.append(np.array(msg.data)), record)
         self.node.create_subscription(DiagnosticStatus, "/guardrail/status", self.statuses.append, qos.STATUS)
@@ -63,6 +65,7 @@ class IdealArm:
     def close(self):
         self._executor.shutdown()
         self._thread.join()
+        self._sign_of_life.close()
         self.node.destroy_node()
 
     @property

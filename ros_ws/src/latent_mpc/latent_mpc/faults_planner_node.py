@@ -18,6 +18,7 @@ from ros_bridge import qos
 from ros_bridge.joints import Trajectory, trajectory_message
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
+from ros_bridge.sign_of_life import SignOfLife
 from ros_bridge.stamps import now_ns
 
 
@@ -40,6 +41,7 @@ class ScriptedPlannerNode(Node):
         self._motion = parameters.motion
         self._arm = load_arm(parameters.robot)
         self._plans = self.create_publisher(JointTrajectory, "/planner/plan", qos.PLAN_OFFER)
+        self._sign_of_life = SignOfLife(self._plans)
         self._begun_s = time.monotonic()
         self._times = plan_times()
         for _ in range(parameters.burn):

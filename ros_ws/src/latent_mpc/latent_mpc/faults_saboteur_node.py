@@ -33,6 +33,7 @@ from latent_mpc.faults_topics import CAMERA_INFO, EVENTS, INJECT, RELAYED, RIVAL
 from ros_bridge import qos
 from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
+from ros_bridge.sign_of_life import SignOfLife
 from ros_bridge.stamps import NS_PER_S, stamp_of
 
 _TYPES = {
@@ -89,6 +90,8 @@ class SaboteurNode(Node):
             kind, _, profile = _TYPES[name]
             offered = qos.PLAN_OFFER if name == "plan" else profile
             self._links[name] = Link(name, self.create_publisher(kind, RELAYED[name], offered))
+            if name == "plan":
+                self._sign_of_life = SignOfLife(self._links[name].out)
             self.create_subscription(kind, behind(RELAYED[name]), self._carrier(self._links[name]), profile)
         if "camera" in self._links:
             # What happens to the pictures in time happens to what is said about them.

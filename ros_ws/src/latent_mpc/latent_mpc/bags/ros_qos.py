@@ -79,15 +79,17 @@ def offering(recorded: Sequence[OfferedQos], names: Sequence[str] = ()) -> QoSPr
         best_effort = any(profile.reliability == "best_effort" for profile in recorded)
         latched = all(profile.durability == "transient_local" for profile in recorded)
         same = replace(same, reliability="best_effort" if best_effort else "reliable", durability="transient_local" if latched else "volatile")
+    # Who plays cannot show that those who were recorded live, at the times at which they did.
+    lease_ns = FOREVER_NS if same.liveliness == "manual_by_topic" else same.lease_ns
     profile = QoSProfile(
         history=HistoryPolicy.KEEP_ALL if same.history == "keep_all" else HistoryPolicy.KEEP_LAST,
         depth=same.depth or PLAYING_DEPTH,
         reliability=ReliabilityPolicy.BEST_EFFORT if same.reliability == "best_effort" else ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if same.durability == "transient_local" else DurabilityPolicy.VOLATILE,
-        liveliness=LivelinessPolicy.MANUAL_BY_TOPIC if same.liveliness == "manual_by_topic" else LivelinessPolicy.AUTOMATIC,
+        liveliness=LivelinessPolicy.AUTOMATIC,
         avoid_ros_namespace_conventions=same.plain_names,
     )
-    for name, nanoseconds in (("deadline", same.deadline_ns), ("lifespan", same.lifespan_ns), ("liveliness_lease_duration", same.lease_ns)):
+    for name, nanoseconds in (("deadline", same.deadline_ns), ("lifespan", same.lifespan_ns), ("liveliness_lease_duration", lease_ns)):
         if 0 < nanoseconds < FOREVER_NS:
             setattr(profile, name, Duration(nanoseconds=nanoseconds))
     return profile
