@@ -12,7 +12,7 @@ _PERIOD_S = 0.015
 
 
 class SignOfLife:
-    """Asserts the liveliness of ``publisher`` (MANUAL_BY_TOPIC) in a thread of its own, whatever its node does, until closed or the publisher is gone.
+    """Asserts the liveliness of ``publisher`` (MANUAL_BY_TOPIC) in a thread of its own, whatever its node does, until it is closed.
 
     Not left to the middleware (AUTOMATIC): Fast DDS's event thread then takes the participant's lock every few milliseconds, while the thread that
     removes another process's writer waits for it with that lock held (``WLP::automatic_liveliness_assertion``, ``PDP::removeWriterProxyData`` of
