@@ -3,7 +3,7 @@
 Wiring only: what is decided lies in :mod:`planner_node.proposer`. It proposes; what reaches the joints is decided by the guardrail.
 
 The executor's thread listens and answers. One other thread does all that the proposer does, in the order in which it was heard. While that plans,
-joint states, latents and witnesses wait where the middleware keeps the newest of each; who waits for an answer cuts the search short.
+joint states and latents wait where the middleware keeps the newest of each; who waits for an answer cuts the search short. Surprise hears every frame.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class PlannerNode(LifecycleNode):
         self.create_subscription(Image, "/goal/latent", self._on_goal, qos.GOAL)
         self.create_subscription(Image, "/perception/latent", self._on_latent, qos.LATENT, callback_group=free)
         scored = "/perception/witness" if manifest.witness else "/perception/latent"
-        self.create_subscription(Image, scored, self._compare, qos.LATENT, callback_group=free)
+        self.create_subscription(Image, scored, self._compare, qos.LATENT)
         self.create_subscription(String, "/planner/zones", self._on_zones, qos.GOAL)
         self.create_service(Trigger, "~/cancel", self._on_cancel)
         self.create_timer(0.2, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -188,7 +188,7 @@ class PlannerNode(LifecycleNode):
         now = self.now()
         latent = self._latent(msg)
         if latent is not None:
-            self._worker.post(lambda: self._proposer.witness(latent, stamp_ns(msg.header.stamp), now), keep_away=True)
+            self._worker.post(lambda: self._proposer.witness(latent, stamp_ns(msg.header.stamp), now))
 
     def _latent(self, msg: Image) -> NDArray[np.float32] | None:
         try:

@@ -24,8 +24,8 @@ class Worker:
     """Does what is posted in the order in which it was posted, one thing at a time, in a thread of its own.
 
     Subscriptions in ``when_free`` are left alone while something is being done that was posted with ``keep_away``: what comes meanwhile waits in the
-    middleware, which keeps as many messages as their depth says, the newest; and whoever listens is not woken for what cannot be used yet. Each is
-    heard once between two times at which the worker is free, though: where more comes than can be done, the first would be the only one otherwise.
+    middleware, which keeps as many messages as their depth says, the newest; and whoever listens is not woken for what cannot be used yet.
+    Where more comes than can be done the first subscription that is heard is the only one: what must be heard is left out of ``when_free``.
     What a posted call raises ends the worker, and is raised again by the executor of ``node``.
     """
 
@@ -35,7 +35,6 @@ class Worker:
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._asked = self._keeping_away = 0
-        self._heard: set[object] = set()
         self._begun_s: float | None = None
         self._ended = False
         self._context = node.context
@@ -96,24 +95,11 @@ class Worker:
         self._end()
         self._thread.join()
 
-    def listens_to(self, entity: object) -> bool:
-        """Whether ``entity`` of ``when_free`` may be heard now."""
-        return self.free or entity not in self._heard
-
-    def hear(self, entity: object) -> bool:
-        """As ``listens_to``, and if so, ``entity`` has had its turn."""
-        with self._changed:
-            listens = self.listens_to(entity)
-            self._heard.add(entity)
-        return listens
-
     def _then_free(self, call: Callable[[], object]) -> Callable[[], object]:
         def done() -> None:
             call()
             with self._changed:
                 self._keeping_away -= 1
-                if self.free:
-                    self._heard.clear()
             self._tell()
 
         return done
@@ -169,7 +155,7 @@ class Worker:
 
 
 class _WhenFree(CallbackGroup):
-    """Callbacks that run, and are waited for, while the worker is free, and once until it is again."""
+    """Callbacks that run, and are waited for, while the worker is free."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -177,11 +163,11 @@ class _WhenFree(CallbackGroup):
 
     def can_execute(self, entity: object) -> bool:
         """See rclpy."""
-        return self._worker.listens_to(entity)
+        return self._worker.free
 
     def beginning_execution(self, entity: object) -> bool:
         """See rclpy: whether it may be executed now."""
-        return self._worker.hear(entity)
+        return self._worker.free
 
     def ending_execution(self, entity: object) -> None:
         """See rclpy."""

@@ -97,15 +97,15 @@ def test_while_it_is_busy_messages_wait_the_newest_is_taken_and_others_are_heard
         worker.close()
 
 
-def test_where_more_comes_than_can_be_done_every_subscription_has_its_turn(node, ros_context):
-    """The first one's messages keep the worker away for longer than it takes the next one to come: the second is heard as often, all the same."""
+def test_where_more_comes_than_can_be_done_what_must_be_heard_is(node, ros_context):
+    """The first one's messages keep the worker away for longer than it takes the next one to come; what is left out of ``when_free`` is heard anyway."""
     worker, done = Worker(node, "worker"), []
 
-    def doing(name):
-        return lambda _: worker.post(lambda: (time.sleep(0.02), done.append(name)), keep_away=True)
+    def plan(_: Int64MultiArray) -> None:
+        worker.post(lambda: (time.sleep(0.02), done.append("first")), keep_away=True)
 
-    for name in ("first", "second"):
-        node.create_subscription(Int64MultiArray, f"/{name}", doing(name), qos.LATENT, callback_group=worker.when_free)
+    node.create_subscription(Int64MultiArray, "/first", plan, qos.LATENT, callback_group=worker.when_free)
+    node.create_subscription(Int64MultiArray, "/second", lambda _: worker.post(lambda: done.append("second")), qos.LATENT)
     publishers = [node.create_publisher(Int64MultiArray, f"/{name}", qos.LATENT) for name in ("first", "second")]
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -120,8 +120,8 @@ def test_where_more_comes_than_can_be_done_every_subscription_has_its_turn(node,
     try:
         wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers), what="a match")
         publishing.start()
-        wait_until(lambda: executor.spin_once(timeout_sec=0.02) or len(done) >= 40, what="forty jobs")
-        assert abs(done.count("first") - done.count("second")) <= 4, done
+        wait_until(lambda: executor.spin_once(timeout_sec=0.02) or done.count("first") >= 20, what="twenty jobs")
+        assert done.count("second") >= 20, done
     finally:
         ended.set()
         publishing.join()
