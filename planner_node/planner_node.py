@@ -3,7 +3,7 @@
 Wiring only: what is decided lies in :mod:`planner_node.proposer`. It proposes; what reaches the joints is decided by the guardrail.
 
 The executor's thread listens and answers. One other thread does all that the proposer does, in the order in which it was heard. While that plans,
-joint states and latents wait where the middleware keeps the newest of each; who waits for an answer cuts the search short. Surprise hears every frame.
+joint states and latents wait where the middleware keeps the newest of each; who waits for an answer cuts the search short. Surprise hears all.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def test_while_it_is_busy_messages_wait_the_newest_is_taken_and_others_are_heard
 
 
 def test_where_more_comes_than_can_be_done_what_must_be_heard_is(node, ros_context):
-    """The first one's messages keep the worker away for longer than it takes the next one to come; what is left out of ``when_free`` is heard anyway."""
+    """The first one's messages keep the worker away for longer than it takes the next one to come; what is left out is heard."""
     worker, done = Worker(node, "worker"), []
 
     def plan(_: Int64MultiArray) -> None:
