@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
-from latent_mpc import bench_peers, bench_pytorch_mppi, bench_stable_worldmodel
+from latent_mpc import bench_contenders, bench_peers, bench_stable_worldmodel
 from latent_mpc.bench import BenchConfig, BenchError, bench
 from latent_mpc.bench_chain import chain_arm
 from latent_mpc.bench_contenders import Contender, MissingPeerError, compare
@@ -44,8 +44,7 @@ def without_peers(monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    for module in (bench_stable_worldmodel, bench_pytorch_mppi):
-        monkeypatch.setattr(module, "version", missing)
+    monkeypatch.setattr(bench_contenders, "version", missing)
 
 
 @pytest.fixture
@@ -171,7 +170,7 @@ class StandIn:
 
 def test_a_solver_behind_the_peers_interface_minimises_our_cost(monkeypatch, capsys):
     monkeypatch.setattr(bench_stable_worldmodel, "part", lambda name: type("Module", (), {"CEMSolver": StandIn}))
-    monkeypatch.setattr(bench_stable_worldmodel, "version", lambda name: "0")
+    monkeypatch.setattr(bench_contenders, "version", lambda name: "0")
     own = own_dynamics()
     contender = own.theirs("CEM")
     found = [contender.plan(problem) for problem in (0, 1, 0)]
@@ -232,7 +231,7 @@ def shooting(monkeypatch):
         return made[-1]
 
     monkeypatch.setitem(sys.modules, "pytorch_mppi", type("Module", (), {"MPPI": staticmethod(make)}))
-    monkeypatch.setattr(bench_pytorch_mppi, "version", lambda name: "0")
+    monkeypatch.setattr(bench_contenders, "version", lambda name: "0")
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,18 @@ OURS = "latent-mpc"
 
 class MissingPeerError(ValueError):
     """A peer that is not installed or cannot be imported, with the reason in one line."""
+
+
+def peer_version(package: str) -> str:
+    """The version of ``package`` that is installed.
+
+    Raises:
+        MissingPeerError: none is.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise MissingPeerError(f"{package} is not installed; `make bench` installs the peers") from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_mpc import bench_pytorch_mppi, bench_stable_worldmodel
-from latent_mpc.bench_contenders import OURS, Contender
+from latent_mpc.bench_contenders import OURS, Contender, peer_version
 from latent_mpc.bench_pytorch_mppi import MppiRun
 from latent_mpc.bench_stable_worldmodel import BLOCK, LATENT, SolverRun, random_info
 from planner_node.action import PlainAction
@@ -114,7 +114,7 @@ class LewmBench:
     def theirs(self, solver: str) -> Contender:
         """A solver of stable-worldmodel with its LeWM, pictures in, as that package runs it."""
         run = SolverRun(solver, self._lewm, *self._sizes, 2, BLOCK, self._seed)
-        version = bench_stable_worldmodel.installed_version()
+        version = peer_version(bench_stable_worldmodel.PACKAGE)
         return Contender(f"{solver} + LeWM", bench_stable_worldmodel.PACKAGE, version, lambda problem: run.plan(random_info(problem)))
 
     def mppi(self) -> Contender:
@@ -152,7 +152,7 @@ class LewmBench:
             state[(history - 1) * LATENT : history * LATENT] = now
             return run.plan(state)
 
-        return Contender("MPPI, LeWM step by step", bench_pytorch_mppi.PACKAGE, bench_pytorch_mppi.installed_version(), plan)
+        return Contender("MPPI, LeWM step by step", bench_pytorch_mppi.PACKAGE, peer_version(bench_pytorch_mppi.PACKAGE), plan)
 
     def ours(self, entry: CostsEntry, version: str) -> Contender:
         """Our CEM with one of ``CONTENDERS``, pictures in.

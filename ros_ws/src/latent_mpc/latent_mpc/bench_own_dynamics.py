@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from latent_mpc import bench_pytorch_mppi, bench_stable_worldmodel
-from latent_mpc.bench_contenders import OURS, Contender
+from latent_mpc.bench_contenders import OURS, Contender, peer_version
 from latent_mpc.bench_pytorch_mppi import MppiRun
 from latent_mpc.bench_stable_worldmodel import SolverRun
 from planner_node.action import PlainAction
@@ -64,7 +64,7 @@ class OwnDynamics:
             self._now = self._problems[problem]
             return run.plan({"problem": torch.zeros(1, 1)})
 
-        return Contender(solver, bench_stable_worldmodel.PACKAGE, bench_stable_worldmodel.installed_version(), plan)
+        return Contender(solver, bench_stable_worldmodel.PACKAGE, peer_version(bench_stable_worldmodel.PACKAGE), plan)
 
     def mppi(self) -> Contender:
         """pytorch_mppi, our model behind its step function."""
@@ -92,7 +92,7 @@ class OwnDynamics:
             self._now = self._problems[problem]
             return run.plan(np.concatenate([self._now.context.latents.ravel(), self._now.context.actions.ravel()]))
 
-        return Contender("MPPI", bench_pytorch_mppi.PACKAGE, bench_pytorch_mppi.installed_version(), plan)
+        return Contender("MPPI", bench_pytorch_mppi.PACKAGE, peer_version(bench_pytorch_mppi.PACKAGE), plan)
 
     def present(self, candidates: F32) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         """Costs ``(N,)`` of ``candidates (N, H, A)`` for the problem that is being solved."""

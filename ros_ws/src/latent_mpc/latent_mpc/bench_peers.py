@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latent_mpc import bench_stable_worldmodel
-from latent_mpc.bench_contenders import OURS, Contender, MissingPeerError, compare
+from latent_mpc.bench_contenders import OURS, Contender, MissingPeerError, compare, peer_version
 from latent_mpc.bench_own_dynamics import OwnDynamics
 from latent_mpc.bench_stages import PUBLISHED, controlled, first_context
 from planner_node.assembly import PlannerConfig
@@ -92,7 +92,7 @@ def _lewm(
     from latent_mpc.bench_lewm import CONTENDERS, LewmBench
 
     try:
-        bench_stable_worldmodel.installed_version()
+        peer_version(bench_stable_worldmodel.PACKAGE)
         import torch
 
         lewm = bench_stable_worldmodel.random_lewm(seed)

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from latent_mpc.bench_contenders import MissingPeerError
+from latent_mpc.bench_contenders import MissingPeerError, peer_version
 from world_model.protocol import F32
 
 PACKAGE = "pytorch-mppi"
 _STD, _LAMBDA = 0.6, 0.3
-
-
-def installed_version() -> str:
-    """The version that is installed.
-
-    Raises:
-        MissingPeerError: none is.
-    """
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError as error:
-        raise MissingPeerError(f"{PACKAGE} is not installed; `make bench` installs the peers") from error
 
 
 class MppiRun:
@@ -49,7 +36,7 @@ class MppiRun:
     ) -> None:
         import torch
 
-        installed_version()
+        peer_version(PACKAGE)
         try:
             kind = importlib.import_module("pytorch_mppi").MPPI
         except ImportError as error:

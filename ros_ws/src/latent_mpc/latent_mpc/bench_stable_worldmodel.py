@@ -9,7 +9,6 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from latent_mpc.bench_contenders import MissingPeerError
+from latent_mpc.bench_contenders import MissingPeerError, peer_version
 from world_model.protocol import F32
 
 PACKAGE, MODULE = "stable-worldmodel", "stable_worldmodel"
@@ -33,18 +32,6 @@ class Costable(Protocol):
     def get_cost(self, info: dict[str, Any], candidates: Any) -> Any:
         """The cost of each candidate."""
         ...
-
-
-def installed_version() -> str:
-    """The version that is installed.
-
-    Raises:
-        MissingPeerError: none is.
-    """
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError as error:
-        raise MissingPeerError(f"{PACKAGE} is not installed; `make bench` installs the peers") from error
 
 
 @contextmanager
@@ -71,7 +58,7 @@ def part(name: str) -> Any:
     Raises:
         MissingPeerError: the package, or something that this part of it imports, is not installed.
     """
-    installed_version()
+    peer_version(PACKAGE)
     try:
         with _bare_package():
             return importlib.import_module(f"{MODULE}.{name}")
