@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
@@ -17,6 +18,7 @@ PARENT_VARIABLE = "LATENT_MPC_PARENT"
 """Environment variable with the process id of a launch file that its nodes are not to outlive."""
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_S = 0.5
 OK_STATUS = 0
 BAD_INPUT_STATUS = 2
 
@@ -46,11 +48,15 @@ def run_node(create: Callable[[], Node], args: Sequence[str] | None = None) -> i
     executor = SingleThreadedExecutor()
     try:
         node = create()
+        # rclpy wakes the executor before it shuts the context down: one that looks in between would wait for ever, if nothing else happened.
+        node.create_timer(_LOOK_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
         executor.add_node(node)
         executor.spin()
     except ExternalShutdownException:
         pass
     except ValueError as error:
+        if not rclpy.ok():
+            return OK_STATUS  # a signal came in the middle of the start: no input is at fault
         if node is not None:
             raise
         return _bad_input(error)

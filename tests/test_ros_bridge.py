@@ -342,3 +342,48 @@ def test_a_signal_ends_the_process_cleanly(number, tmp_path):
     finally:
         exit_status = node.stop(number, timeout_s=60.0)
     assert exit_status == 0 and "Traceback" not in node.output
+
+
+SLOW_START = """
+    import os, signal, sys, time
+    import rclpy
+    from rclpy.lifecycle import LifecycleNode
+    from ros_bridge.process import autostart, run_node
+
+    def start() -> LifecycleNode:
+        node = LifecycleNode("slow_starter")
+        os.kill(os.getpid(), signal.SIGINT)
+        while rclpy.ok():
+            time.sleep(0.01)
+        autostart(node)
+        return node
+
+    sys.exit(run_node(start))
+"""
+
+
+def test_a_signal_in_the_middle_of_the_start_is_no_bad_input():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SLOW_START)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+
+
+ASLEEP = """
+    import sys, threading
+    import rclpy
+    from rclpy.node import Node
+    from ros_bridge.process import run_node
+
+    def start() -> Node:
+        # What rclpy's signal handler does after it woke the executor; here without having woken it.
+        threading.Timer(1.0, lambda: rclpy.get_default_context().handle.shutdown()).start()
+        return Node("sleeper")
+
+    sys.exit(run_node(start))
+"""
+
+
+def test_an_executor_that_was_woken_too_early_by_a_signal_still_ends():
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(ASLEEP)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
