@@ -86,15 +86,13 @@ class CollisionModel:
         With ``among (M,)`` those of these pairs only, ``(M,)``, in a time that goes with their number.
         """
         pin.updateGeometryPlacements(self._model, self._data, self._shapes, self._found, q)
-        results = self._results
         if among is None:
             pin.computeDistances(self._shapes, self._found)
-            distances = np.array([result.min_distance for result in results], dtype=np.float64)
+            distances = [result.min_distance for result in self._results]
         else:
             compute, shapes, found = pin.computeDistance, self._shapes, self._found
-            distances = np.array([compute(shapes, found, index).min_distance for index in among.tolist()], dtype=np.float64)
-        distances[~(distances > _DEEPEST_M)] = _UNKNOWN_DEPTH_M
-        return distances
+            distances = [compute(shapes, found, index).min_distance for index in among.tolist()]
+        return np.array([distance if distance > _DEEPEST_M else _UNKNOWN_DEPTH_M for distance in distances], dtype=np.float64)
 
     def near(self, q: NDArray[np.float64], within_m: float) -> Nearby:
         """The pairs closer than ``within_m`` at joints ``q (J,) rad``."""
@@ -117,7 +115,7 @@ class CollisionModel:
             wrenches.append((nx, ny, nz, py * nz - pz * ny, pz * nx - px * nz, px * ny - py * nx))
         # Columns of the spatial Jacobian in the world frame: the velocity v of the point at the origin and the rotation w; a point p has v + w x p.
         jacobian = pin.computeJointJacobians(self._model, self._data, q)
-        gradients: NDArray[np.float64] = self._moves[indices] * (np.array(wrenches).reshape(-1, 6) @ jacobian)
+        gradients: NDArray[np.float64] = self._moves.take(indices, axis=0) * np.array(wrenches).reshape(-1, 6).dot(jacobian)
         return gradients
 
     def _add_pairs(self, arm_shapes: int, scene: Scene) -> tuple[tuple[str, str], ...]:

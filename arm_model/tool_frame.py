@@ -36,5 +36,5 @@ class ToolFrame:
     def jacobian(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
         """Velocity of the tool point by joint velocity, ``(3, J) float64, m/rad``, at joints ``q (J,) rad``."""
         full = pin.computeFrameJacobian(self._model, self._data, q, self._frame, pin.ReferenceFrame.LOCAL_WORLD_ALIGNED)
-        jacobian: NDArray[np.float64] = self._turn @ full[:3]
+        jacobian: NDArray[np.float64] = full[:3] if self._aligned else self._turn @ full[:3]
         return jacobian

@@ -11,6 +11,7 @@ has no answer (infeasible, not finite, too many iterations) the arm follows the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 import daqp
 import numpy as np
@@ -66,8 +67,9 @@ class Barrier:
         """
         lower, upper = self.box(q)
         floor = self.floor(margins)
-        # The solver itself reports success for a problem that holds a NaN.
-        if not (np.isfinite(wished).all() and np.isfinite(floor).all() and np.isfinite(gradients).all() and (lower <= upper).all()):
+        # The solver itself reports success for a problem that holds a NaN. What is not finite anywhere in a row makes its sum so.
+        numbers = np.concatenate([wished, gradients.dot(wished) - floor]).tolist()
+        if not (all(map(isfinite, numbers)) and all((lower <= upper).tolist())):
             return None
         count = floor.size
         if count != self._free.size:
@@ -82,9 +84,9 @@ class Barrier:
             iter_limit=self.config.iterations,
         )
         velocity: F64 = np.asarray(solution, dtype=np.float64)
-        # Not taken on trust: what is sent keeps the constraints by this test, which no NaN passes.
-        inside = (velocity >= lower - _TOLERANCE).all() and (velocity <= upper + _TOLERANCE).all()
-        if exit_flag != 1 or not inside or not (gradients @ velocity >= floor - _TOLERANCE).all():
-            return None
         clipped: F64 = np.minimum(np.maximum(velocity, lower), upper)
+        # Not taken on trust: what is sent keeps the constraints by this test, which no NaN passes.
+        inside = all((np.abs(velocity - clipped) <= _TOLERANCE).tolist())
+        if exit_flag != 1 or not inside or not all((gradients.dot(velocity) >= floor - _TOLERANCE).tolist()):
+            return None
         return clipped

@@ -66,6 +66,7 @@ class CollisionMargins:
         self.reach = reach
         self._model = model
         self._margin_m = margin_m
+        self._unknown = np.full(len(self.names), -np.inf)
 
     def margins(self, q: F64, among: Indices | None = None) -> F64:
         """Distances less the margin."""
@@ -73,7 +74,7 @@ class CollisionMargins:
 
     def near(self, q: F64, within_m: float, among: Indices) -> Margins:
         """One call of the model for distances, one for gradients."""
-        lowest = np.full(len(self.names), -np.inf)
+        lowest = self._unknown.copy()
         margins = lowest[among] = self.margins(q, among)
         indices = among[margins < within_m]
         return Margins(q, lowest, indices, self._model.gradients(q, indices) if indices.size else np.empty((0, q.size)))
@@ -109,6 +110,7 @@ class AllMargins:
         self.reach = np.concatenate([np.empty((0, joints)), *(source.reach for source in sources)])
         self._sources = tuple(sources)
         self._first = np.cumsum([0, *(len(source.names) for source in sources)])
+        self._unknown = np.full(len(self.names), -np.inf)
 
     def margins(self, q: F64, among: Indices | None = None) -> F64:
         """Those of every source, in order."""
@@ -122,7 +124,7 @@ class AllMargins:
         """Those of every source, in order."""
         if len(self._sources) == 1:
             return self._sources[0].near(q, within_m, among)
-        lowest = np.full(len(self.names), -np.inf)
+        lowest = self._unknown.copy()
         indices: list[Indices] = [np.empty(0, dtype=np.intp)]
         gradients: list[F64] = [np.empty((0, q.size))]
         for source, mine, first in self._shared_out(among):
@@ -134,6 +136,6 @@ class AllMargins:
 
     def _shared_out(self, among: Indices) -> list[tuple[MarginSource, Indices, int]]:
         """Each source that is asked for something, for what, and where its margins begin."""
-        at = np.searchsorted(among, self._first)
+        at = among.searchsorted(self._first)
         each = zip(self._sources, at[:-1].tolist(), at[1:].tolist(), self._first.tolist(), strict=False)
         return [(source, among[begin:end] - first, first) for source, begin, end, first in each if end > begin]

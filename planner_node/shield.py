@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,7 @@ class Shield:
         self._lower = self.limits.lower + slack
         self._upper = self.limits.upper - slack
         self._fastest = _INSIDE * self.limits.velocity
+        self._twice_jerk = 2.0 * self.limits.jerk
         self._tolerated = np.concatenate([self.limits.velocity, self.limits.velocity, self.limits.acceleration]) * (1.0 + _ROUNDING)
         joints = len(self.limits.names)
         self._planner = Ruckig(joints, config.cycle_s)
@@ -193,7 +195,7 @@ class Shield:
         because a controller that hears nothing follows the stop. A target beyond a limit is pulled back to it.
         """
         fallback = self.brake(published, cycles)
-        if not np.isfinite(np.concatenate([target.position, target.velocity, target.acceleration])).all():
+        if not all(map(isfinite, np.concatenate([target.position, target.velocity, target.acceleration]).tolist())):
             return ShieldStep(fallback, intervened=True, reason="target is not finite")
         start, reachable = published.motion(cycles - 1), self._reachable(target)
         step = self._towards(start, reachable)
@@ -224,8 +226,13 @@ class Shield:
 
     def _peak(self, state: Motion) -> Vector:
         """The velocity that is reached while the acceleration of ``state`` dies out, or its own where that is higher."""
-        peak: Vector = state.velocity + state.acceleration * np.abs(state.acceleration) / (2.0 * self.limits.jerk)
+        peak = self._with_dying_acceleration(state)
         return np.where(np.abs(peak) > np.abs(state.velocity), peak, state.velocity)
+
+    def _with_dying_acceleration(self, state: Motion) -> Vector:
+        """The velocity when the acceleration of ``state`` has died out at the jerk limit."""
+        velocity: Vector = state.velocity + state.acceleration * np.abs(state.acceleration) / self._twice_jerk
+        return velocity
 
     def _reachable(self, target: Motion) -> Motion:
         """``target`` pulled back inside the limits, so that Ruckig accepts it."""
@@ -261,20 +268,20 @@ class Shield:
         return self._after_one_cycle(self._turn_path) if self._solve(inputs, self._turn_path) else None
 
     def _after_one_cycle(self, path: Trajectory) -> Motion | None:
-        step = Motion(*(np.array(part) for part in path.at_time(self.config.cycle_s)))
-        return step if np.isfinite(step.position).all() else None
+        position, velocity, acceleration = path.at_time(self.config.cycle_s)
+        return Motion(np.array(position), np.array(velocity), np.array(acceleration)) if all(map(isfinite, position)) else None
 
     def _safe_stop(self, state: Motion, manner: InputParameter) -> Braking | None:
         """The sampled stop from ``state`` in one manner of stopping, or None if it does not stay inside every limit."""
-        peak = state.velocity + state.acceleration * np.abs(state.acceleration) / (2.0 * self.limits.jerk)
-        if (np.abs(np.concatenate([state.velocity, peak, state.acceleration])) > self._tolerated).any():
+        reached = np.concatenate([state.velocity, self._with_dying_acceleration(state), state.acceleration])
+        if any((np.abs(reached) > self._tolerated).tolist()):
             return None
         _start_at(manner, state)
         if not self._solve(manner, self._stop_path):
             return None
         stop = self._sampled_stop()
         # Not Ruckig's own position_extrema: with a velocity interface they always contain 0 rad, as if every stop passed there.
-        if ((stop.positions < self._lower) | (stop.positions > self._upper)).any():
+        if np.count_nonzero((stop.positions < self._lower) | (stop.positions > self._upper)):
             return None
         return stop
 

@@ -12,6 +12,7 @@ Only those margins are looked at that what is known leaves in question.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class StopCheck:
         """What is known of the margins at ``q (J,)`` without measuring: lower bounds ``(K,)``, -inf when nothing is."""
         if not self._known:
             return np.full(len(self.source.names), -np.inf)
-        bounds: list[F64] = [margins - self.source.reach @ np.abs(q - known) for known, margins in self._known]
+        bounds: list[F64] = [margins - self.source.reach.dot(np.abs(q - known)) for known, margins in self._known]
         return bounds[0] if len(bounds) == 1 else np.maximum(bounds[0], bounds[1])
 
     def measure(self, q: F64, among: Indices | None = None) -> F64:
@@ -75,43 +76,46 @@ class StopCheck:
 
     def refuse(self, path: F64) -> str:
         """Why the arm may not follow ``path (N, J) rad``, or an empty text."""
-        return self._too_near(path) or self._too_fast(path)
-
-    def _too_near(self, path: F64) -> str:
         steps = np.abs(path[1:] - path[:-1])
-        active = self._in_question(path, steps)
+        return self._too_near(path, steps) or self._too_fast(path, steps)
+
+    def _too_near(self, path: F64, steps: F64) -> str:
+        moved = [np.abs(path - known) for known, _ in self._known]
+        active = self._in_question(moved, steps)
         if not active.size:
             return ""
-        reach = self.source.reach[active].T
-        half_steps = 0.5 * steps @ reach
+        reach = self.source.reach.take(active, axis=0).T
+        half_steps = (0.5 * steps).dot(reach)
         need = _need(half_steps)
         lowest = np.full(need.shape, -np.inf)
-        for known, margins in self._known:
-            np.maximum(lowest, margins[active] - np.abs(path - known) @ reach, out=lowest)
+        for away, (_, margins) in zip(moved, self._known, strict=True):
+            np.maximum(lowest, margins.take(active) - away.dot(reach), out=lowest)
         crept = False
         for _ in range(self._most_measured + 1):
             spare = (lowest - need).min(axis=1)
             # The farthest sample that is not proven: the end of the stop is where the arm goes, and what is learnt there serves the next cycles too.
-            doubtful = np.flatnonzero(~(spare >= 0.0))
+            (doubtful,) = (~(spare >= 0.0)).nonzero()
             if not doubtful.size:
                 return ""
-            at = int(doubtful[np.argmin(spare[doubtful])]) if np.isfinite(spare[doubtful]).all() else int(doubtful[doubtful.size // 2])
+            worst = int(doubtful[spare.take(doubtful).argmin()])
+            at = worst if isfinite(spare[worst]) else int(doubtful[doubtful.size // 2])
             margins = self.measure(path[at], active)
-            if not (margins >= need[at]).all():
+            if not all((margins >= need[at]).tolist()):
                 if crept or not self._creep(path, half_steps, active):
                     return f"the stop would bring {self.source.names[int(active[np.argmin(margins - need[at])])]} too close"
                 crept, need = True, _need(half_steps)
-            np.maximum(lowest, margins - np.abs(path - path[at]) @ reach, out=lowest)
+            np.maximum(lowest, margins - np.abs(path - path[at]).dot(reach), out=lowest)
             lowest[at] = margins
         return "the stop cannot be checked in time"
 
-    def _in_question(self, path: F64, steps: F64) -> Indices:
-        """The margins that what is known does not prove for the whole of ``path`` at once."""
-        half: F64 = 0.5 * steps.max(axis=0, initial=0.0)
-        doubtful = np.ones(len(self.source.names), dtype=bool)
-        for known, margins in self._known:
-            doubtful &= ~(margins >= self.source.reach @ (np.abs(path - known).max(axis=0) + half))
-        return np.flatnonzero(doubtful)
+    def _in_question(self, moved: list[F64], steps: F64) -> Indices:
+        """The margins that what is known does not prove for the whole of a path at once, ``moved (N, J)`` away from each known posture."""
+        half: F64 = 0.5 * np.maximum.reduce(steps, axis=0, initial=0.0)
+        proven = np.zeros(len(self.source.names), dtype=bool)
+        for away, (_, margins) in zip(moved, self._known, strict=True):
+            proven |= margins >= self.source.reach.dot(np.maximum.reduce(away) + half)
+        (doubtful,) = (~proven).nonzero()
+        return doubtful
 
     def _creep(self, path: F64, half_steps: F64, active: Indices) -> bool:
         """Prove the first steps of a slow ``path`` piece by piece: an arm that stands at its very margin may leave it, though half a step is more.
@@ -147,17 +151,18 @@ class StopCheck:
             half_steps[index, short], proven = 0.0, True
         return proven
 
-    def _too_fast(self, path: F64) -> str:
+    def _too_fast(self, path: F64, steps: F64) -> str:
         if self._speed is None:
             return ""
         most = self._speed.limit * self._cycle_s
-        doubtful = np.flatnonzero(np.abs(np.diff(path, axis=0)) @ self._speed.reach > most)
+        (doubtful,) = (steps.dot(self._speed.reach) > most).nonzero()
         points: dict[int, F64] = {}
         for index in doubtful.tolist():
             for end in (index, index + 1):
                 if end not in points:
                     points[end] = self._speed.tool.point(path[end])
-            if np.linalg.norm(points[index + 1] - points[index]) > most:
+            way = points[index + 1] - points[index]
+            if sqrt(way.dot(way)) > most:
                 return "the tool would be too fast"
         return ""
 

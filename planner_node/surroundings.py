@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,27 +71,27 @@ class Surroundings:
         Gradients are only asked for when reach cannot rule out that a barrier is passed too fast.
         """
         fastest = np.abs(step_velocity)
-        fast = self._speed is not None and float(self._speed.reach @ fastest) > self._speed.limit
+        fast = self._speed is not None and float(self._speed.reach.dot(fastest)) > self._speed.limit
         fast = fast and self._tool_speed(position, step_velocity) > _AIMED * (self._speed.limit if self._speed else np.inf)
         # Motion that had to be bent just now mostly has to be again.
         look, self._bent = fast or self._bent, False
         if not look and self._free(position, step_velocity):
             return Steering()
         lowest, near_m = self.check.lowest_at(position), self._barrier.config.near_m
-        if not look and (self._source.reach @ fastest <= -self._barrier.floor(lowest)).all():
+        if not look and all((self._source.reach.dot(fastest) <= -self._barrier.floor(lowest)).tolist()):
             # No joint motion that fast could pass a barrier, by reach and what was measured last.
             return Steering()
         # Whoever is known to be farther has no say.
-        near = self._near = self._source.near(position, near_m, np.flatnonzero(~(lowest >= near_m)))
+        near = self._near = self._source.near(position, near_m, (~(lowest >= near_m)).nonzero()[0])
         self.check.know(position, np.maximum(lowest, near.lowest))
-        margins = near.lowest[near.indices]
-        if not fast and (near.gradients @ step_velocity >= self._barrier.floor(margins)).all():
+        margins = near.lowest.take(near.indices)
+        if not fast and all((near.gradients.dot(step_velocity) >= self._barrier.floor(margins)).tolist()):
             return Steering()
         self._bent = True
         wished = self._scaled(position, target_velocity + _CATCH_UP * (target_position - position))
         if margins.size:
             # Inside the buffer out comes before along: fast along what is that close, every step but the first would be refused.
-            wished *= min(1.0, max(_SLOWEST, float(margins.min()) / self._barrier.config.buffer_m))
+            wished *= min(1.0, max(_SLOWEST, float(margins[margins.argmin()]) / self._barrier.config.buffer_m))
         velocity = self._barrier.filtered(wished, position, margins, near.gradients)
         return Steering(velocity) if velocity is not None else Steering(blocked="no velocity keeps away from what is near")
 
@@ -102,19 +103,24 @@ class Surroundings:
         moved = position - near.q
         if float(np.abs(moved).sum()) > _STALE_RAD:
             return False
-        floor = self._barrier.floor(near.lowest[near.indices] + near.gradients @ moved)
-        return bool((near.gradients @ velocity >= floor).all())
+        floor = self._barrier.floor(near.lowest.take(near.indices) + near.gradients.dot(moved))
+        return all((near.gradients.dot(velocity) >= floor).tolist())
 
     def _scaled(self, position: F64, velocity: F64) -> F64:
         """``velocity`` slowed down as a whole, so that the direction stays, until joints and tool may have it."""
-        share = float(np.min(self._limits.velocity / np.maximum(np.abs(velocity), self._limits.velocity)))
-        if self._speed is not None:
+        fastest = np.abs(velocity)
+        share: float = min((self._limits.velocity / np.maximum(fastest, self._limits.velocity)).tolist())
+        # Only where reach cannot rule out that the tool is too fast.
+        if self._speed is not None and not share * float(self._speed.reach.dot(fastest)) <= _AIMED * self._speed.limit:
             tool_speed = share * self._tool_speed(position, velocity)
             share *= min(1.0, _AIMED * self._speed.limit / max(tool_speed, 1e-9))
         return share * velocity
 
     def _tool_speed(self, position: F64, velocity: F64) -> float:
-        return float(np.linalg.norm(self._speed.tool.jacobian(position) @ velocity)) if self._speed is not None else 0.0
+        if self._speed is None:
+            return 0.0
+        tool_velocity = self._speed.tool.jacobian(position).dot(velocity)
+        return sqrt(tool_velocity.dot(tool_velocity))
 
 
 def surroundings_of(
