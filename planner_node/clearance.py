@@ -118,7 +118,8 @@ class AllMargins:
             return np.concatenate([np.empty(0), *(source.margins(q) for source in self._sources)])
         if len(self._sources) == 1:
             return self._sources[0].margins(q, among)
-        return np.concatenate([np.empty(0), *(source.margins(q, mine) for source, mine, _ in self._shared_out(among))])
+        parts = [source.margins(q, mine) for source, mine, _ in self._shared_out(among)]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
     def near(self, q: F64, within_m: float, among: Indices) -> Margins:
         """Those of every source, in order."""
@@ -136,6 +137,8 @@ class AllMargins:
 
     def _shared_out(self, among: Indices) -> list[tuple[MarginSource, Indices, int]]:
         """Each source that is asked for something, for what, and where its margins begin."""
+        if among.size and among[-1] < self._first[1]:
+            return [(self._sources[0], among, 0)]
         at = among.searchsorted(self._first)
         each = zip(self._sources, at[:-1].tolist(), at[1:].tolist(), self._first.tolist(), strict=False)
         return [(source, among[begin:end] - first, first) for source, begin, end, first in each if end > begin]

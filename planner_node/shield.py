@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,10 @@ class Shield:
         self._upper = self.limits.upper - slack
         self._fastest = _INSIDE * self.limits.velocity
         self._twice_jerk = 2.0 * self.limits.jerk
+        # Between these, whatever the velocity, nothing of a target need be pulled back.
+        highest = self._highest(self._fastest)
+        self._well_below = np.concatenate([self._upper, self._fastest, highest])
+        self._well_above = np.concatenate([self._lower, -self._fastest, -highest])
         self._tolerated = np.concatenate([self.limits.velocity, self.limits.velocity, self.limits.acceleration]) * (1.0 + _ROUNDING)
         joints = len(self.limits.names)
         self._planner = Ruckig(joints, config.cycle_s)
@@ -194,22 +198,22 @@ class Shield:
         ``published`` is what was emitted last, ``cycles >= 1`` how many cycles ago. The arm is now at ``published.motion(cycles - 1)``,
         because a controller that hears nothing follows the stop. A target beyond a limit is pulled back to it.
         """
-        fallback = self.brake(published, cycles)
-        if not all(map(isfinite, np.concatenate([target.position, target.velocity, target.acceleration]).tolist())):
-            return ShieldStep(fallback, intervened=True, reason="target is not finite")
-        start, reachable = published.motion(cycles - 1), self._reachable(target)
+        reachable = self._reachable(target)
+        if reachable is None:
+            return self._refused(published, cycles, "target is not finite")
+        start = published.motion(cycles - 1)
         step = self._towards(start, reachable)
         if step is None:
-            return ShieldStep(fallback, intervened=True, reason="no jerk-limited step to the target")
+            return self._refused(published, cycles, "no jerk-limited step to the target")
         filtered = False
         if self.surroundings is not None:
             steering = self.surroundings.steer(start.position, self._peak(step), reachable.position, reachable.velocity)
             if steering.blocked:
-                return ShieldStep(fallback, intervened=True, reason=steering.blocked, filtered=True, unanswered=True)
+                return self._refused(published, cycles, steering.blocked, filtered=True, unanswered=True)
             if steering.velocity is not None:
                 filtered, step = True, self._turned(start, steering.velocity)
                 if step is None:
-                    return ShieldStep(fallback, intervened=True, reason="no jerk-limited step past what is near", filtered=True)
+                    return self._refused(published, cycles, "no jerk-limited step past what is near", filtered=True)
         refusal = ""
         for manner in (self._stop, self._straight_stop) if filtered else (self._stop,):
             stop = self._safe_stop(step, manner)
@@ -222,7 +226,11 @@ class Shield:
                 if not found:
                     return ShieldStep(stop, filtered=filtered)
                 refusal = refusal or found
-        return ShieldStep(fallback, intervened=True, reason=refusal, filtered=filtered)
+        return self._refused(published, cycles, refusal, filtered)
+
+    def _refused(self, published: Braking, cycles: int, reason: str, filtered: bool = False, unanswered: bool = False) -> ShieldStep:
+        """The stop that was promised, and why it is followed."""
+        return ShieldStep(self.brake(published, cycles), intervened=True, reason=reason, filtered=filtered, unanswered=unanswered)
 
     def _peak(self, state: Motion) -> Vector:
         """The velocity that is reached while the acceleration of ``state`` dies out, or its own where that is higher."""
@@ -234,8 +242,13 @@ class Shield:
         velocity: Vector = state.velocity + state.acceleration * np.abs(state.acceleration) / self._twice_jerk
         return velocity
 
-    def _reachable(self, target: Motion) -> Motion:
-        """``target`` pulled back inside the limits, so that Ruckig accepts it."""
+    def _reachable(self, target: Motion) -> Motion | None:
+        """``target`` pulled back inside the limits, so that Ruckig accepts it; None where it is not finite."""
+        wanted = np.concatenate([target.position, target.velocity, target.acceleration])
+        if all(((wanted >= self._well_above) & (wanted <= self._well_below)).tolist()):
+            return target
+        if not all(map(isfinite, wanted.tolist())):
+            return None
         limits = self.limits
         # Not np.clip, which takes three times as long on a handful of numbers.
         position = np.minimum(np.maximum(target.position, self._lower), self._upper)
@@ -245,9 +258,13 @@ class Shield:
         inside = position == target.position
         velocity = np.where(inside, velocity, 0.0)
         # Acceleration must die out at the jerk limit before the velocity limit is passed.
-        highest = np.minimum(_INSIDE * limits.acceleration, np.sqrt(2.0 * limits.jerk * (limits.velocity - np.abs(velocity))))
+        highest = self._highest(np.abs(velocity))
         acceleration = np.where(inside, np.minimum(np.maximum(target.acceleration, -highest), highest), 0.0)
         return Motion(position, velocity, acceleration)
+
+    def _highest(self, speed: Vector) -> Vector:
+        """The acceleration from which the velocity limit is not passed, at ``speed (J,) rad/s``."""
+        return np.minimum(_INSIDE * self.limits.acceleration, np.sqrt(self._twice_jerk * (self.limits.velocity - speed)))
 
     def _towards(self, state: Motion, target: Motion) -> Motion | None:
         """One cycle along the time-optimal way from ``state`` to ``target``."""
@@ -288,7 +305,7 @@ class Shield:
     def _sampled_stop(self) -> Braking:
         path, cycle = self._stop_path, self.config.cycle_s
         # Rounding must not add a sample when the stop ends on the grid.
-        last = int(np.ceil(path.duration / cycle - 1e-6))
+        last = ceil(path.duration / cycle - 1e-6)
         # An array.array takes lists over several times as fast as numpy takes nested ones.
         flat = array("d")
         for index in range(last + 1):

@@ -58,10 +58,8 @@ class StopCheck:
 
     def lowest_at(self, q: F64) -> F64:
         """What is known of the margins at ``q (J,)`` without measuring: lower bounds ``(K,)``, -inf when nothing is."""
-        if not self._known:
-            return np.full(len(self.source.names), -np.inf)
-        bounds: list[F64] = [margins - self.source.reach.dot(np.abs(q - known)) for known, margins in self._known]
-        return bounds[0] if len(bounds) == 1 else np.maximum(bounds[0], bounds[1])
+        bounds = [margins - self.source.reach.dot(np.abs(q - known)) for known, margins in self._known]
+        return _highest(bounds, (len(self.source.names),))
 
     def measure(self, q: F64, among: Indices | None = None) -> F64:
         """Margins at ``q``, all ``(K,)`` or those ``among`` them ``(M,)``; remembered."""
@@ -87,12 +85,11 @@ class StopCheck:
         reach = self.source.reach.take(active, axis=0).T
         half_steps = (0.5 * steps).dot(reach)
         need = _need(half_steps)
-        lowest = np.full(need.shape, -np.inf)
-        for away, (_, margins) in zip(moved, self._known, strict=True):
-            np.maximum(lowest, margins.take(active) - away.dot(reach), out=lowest)
+        bounds = [margins.take(active) - away.dot(reach) for away, (_, margins) in zip(moved, self._known, strict=True)]
+        lowest = _highest(bounds, need.shape)
         crept = False
         for _ in range(self._most_measured + 1):
-            spare = (lowest - need).min(axis=1)
+            spare = np.minimum.reduce(lowest - need, axis=1)
             # The farthest sample that is not proven: the end of the stop is where the arm goes, and what is learnt there serves the next cycles too.
             (doubtful,) = (~(spare >= 0.0)).nonzero()
             if not doubtful.size:
@@ -165,6 +162,13 @@ class StopCheck:
             if sqrt(way.dot(way)) > most:
                 return "the tool would be too fast"
         return ""
+
+
+def _highest(bounds: list[F64], shape: tuple[int, ...]) -> F64:
+    """The highest of lower ``bounds`` of one ``shape``: of none minus infinity, of two (more are not remembered) that of both."""
+    if not bounds:
+        return np.full(shape, -np.inf)
+    return bounds[0] if len(bounds) == 1 else np.maximum(bounds[0], bounds[1])
 
 
 def _need(half_steps: F64) -> F64:
