@@ -126,14 +126,15 @@ class AllMargins:
         if len(self._sources) == 1:
             return self._sources[0].near(q, within_m, among)
         lowest = self._unknown.copy()
-        indices: list[Indices] = [np.empty(0, dtype=np.intp)]
-        gradients: list[F64] = [np.empty((0, q.size))]
+        parts: list[Margins] = []
         for source, mine, first in self._shared_out(among):
             found = source.near(q, within_m, mine)
             lowest[first : first + len(source.names)] = found.lowest
-            indices.append(found.indices + first)
-            gradients.append(found.gradients)
-        return Margins(q, lowest, np.concatenate(indices), np.concatenate(gradients))
+            parts.append(Margins(q, lowest, found.indices + first, found.gradients))
+        if len(parts) == 1:
+            return parts[0]
+        indices = np.concatenate([np.empty(0, dtype=np.intp), *(part.indices for part in parts)])
+        return Margins(q, lowest, indices, np.concatenate([np.empty((0, q.size)), *(part.gradients for part in parts)]))
 
     def _shared_out(self, among: Indices) -> list[tuple[MarginSource, Indices, int]]:
         """Each source that is asked for something, for what, and where its margins begin."""

@@ -89,13 +89,13 @@ class StopCheck:
         lowest = _highest(bounds, need.shape)
         crept = False
         for _ in range(self._most_measured + 1):
-            spare = np.minimum.reduce(lowest - need, axis=1)
-            # The farthest sample that is not proven: the end of the stop is where the arm goes, and what is learnt there serves the next cycles too.
-            (doubtful,) = (~(spare >= 0.0)).nonzero()
-            if not doubtful.size:
+            spare = lowest - need
+            row, column = divmod(int(spare.argmin()), active.size)
+            least = float(spare[row, column])
+            if least >= 0.0:
                 return ""
-            worst = int(doubtful[spare.take(doubtful).argmin()])
-            at = worst if isfinite(spare[worst]) else int(doubtful[doubtful.size // 2])
+            # The farthest sample that is not proven: the end of the stop is where the arm goes, and what is learnt there serves the next cycles too.
+            at = row if isfinite(least) else _middle(spare)
             margins = self.measure(path[at], active)
             if not all((margins >= need[at]).tolist()):
                 if crept or not self._creep(path, half_steps, active):
@@ -169,6 +169,12 @@ def _highest(bounds: list[F64], shape: tuple[int, ...]) -> F64:
     if not bounds:
         return np.full(shape, -np.inf)
     return bounds[0] if len(bounds) == 1 else np.maximum(bounds[0], bounds[1])
+
+
+def _middle(spare: F64) -> int:
+    """The middle one of the samples that lack something, by ``spare (N, M)``."""
+    doubtful = np.flatnonzero(~(spare >= 0.0).all(axis=1))
+    return int(doubtful[doubtful.size // 2])
 
 
 def _need(half_steps: F64) -> F64:
