@@ -22,6 +22,8 @@ from arm_model import JointLimits
 F64 = NDArray[np.float64]
 _FREE = 1e30
 _TOLERANCE = 1e-5
+# m/s: rounding of a rate of change that was made to be on its floor.
+_EXACT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,18 @@ class Barrier:
         """
         lower, upper = self.box(q)
         floor = self.floor(margins)
+        spare = gradients.dot(wished) - floor
         # The solver itself reports success for a problem that holds a NaN. What is not finite anywhere in a row makes its sum so.
-        numbers = np.concatenate([wished, gradients.dot(wished) - floor]).tolist()
-        if not (all(map(isfinite, numbers)) and all((lower <= upper).tolist())):
+        if not all(map(isfinite, [*wished.tolist(), *spare.tolist()])):
+            return None
+        foot = _foot(wished, spare, gradients)
+        if all(((foot >= lower) & (foot <= upper)).tolist()) and all((gradients.dot(foot) >= floor - _EXACT).tolist()):
+            return foot
+        return self._solved(wished, lower, upper, floor, gradients)
+
+    def _solved(self, wished: F64, lower: F64, upper: F64, floor: F64, gradients: F64) -> F64 | None:
+        """The same by the solver, whatever binds."""
+        if not (lower <= upper).all():
             return None
         count = floor.size
         if count != self._free.size:
@@ -84,9 +95,24 @@ class Barrier:
             iter_limit=self.config.iterations,
         )
         velocity: F64 = np.asarray(solution, dtype=np.float64)
-        clipped: F64 = np.minimum(np.maximum(velocity, lower), upper)
         # Not taken on trust: what is sent keeps the constraints by this test, which no NaN passes.
-        inside = all((np.abs(velocity - clipped) <= _TOLERANCE).tolist())
-        if exit_flag != 1 or not inside or not all((gradients.dot(velocity) >= floor - _TOLERANCE).tolist()):
+        inside = (velocity >= lower - _TOLERANCE).all() and (velocity <= upper + _TOLERANCE).all()
+        if exit_flag != 1 or not inside or not (gradients @ velocity >= floor - _TOLERANCE).all():
             return None
+        clipped: F64 = np.minimum(np.maximum(velocity, lower), upper)
         return clipped
+
+
+def _foot(wished: F64, spare: F64, gradients: F64) -> F64:
+    """The velocity closest to ``wished (J,)`` that keeps the barrier which that breaks most: ``spare (M,)`` is ``gradients (M, J) @ wished`` less floor.
+
+    No velocity that keeps all barriers is closer than one that keeps only this one, so that it is the answer if it keeps the others too.
+    """
+    worst = int(spare.argmin()) if spare.size else -1
+    if worst < 0 or spare[worst] >= 0.0:
+        return wished
+    gradient = gradients[worst]
+    square = float(gradient.dot(gradient))
+    # Without a gradient it cannot be kept, which the caller finds.
+    foot: F64 = wished - gradient * (float(spare[worst]) / square) if square > 0.0 else wished
+    return foot

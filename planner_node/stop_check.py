@@ -78,12 +78,12 @@ class StopCheck:
         return self._too_near(path, steps) or self._too_fast(path, steps)
 
     def _too_near(self, path: F64, steps: F64) -> str:
-        moved = [np.abs(path - known) for known, _ in self._known]
-        active = self._in_question(moved, steps)
+        moved, halves = [np.abs(path - known) for known, _ in self._known], 0.5 * steps
+        active = self._in_question(moved, halves)
         if not active.size:
             return ""
         reach = self.source.reach.take(active, axis=0).T
-        half_steps = (0.5 * steps).dot(reach)
+        half_steps = halves.dot(reach)
         need = _need(half_steps)
         bounds = [margins.take(active) - away.dot(reach) for away, (_, margins) in zip(moved, self._known, strict=True)]
         lowest = _highest(bounds, need.shape)
@@ -105,9 +105,9 @@ class StopCheck:
             lowest[at] = margins
         return "the stop cannot be checked in time"
 
-    def _in_question(self, moved: list[F64], steps: F64) -> Indices:
-        """The margins that what is known does not prove for the whole of a path at once, ``moved (N, J)`` away from each known posture."""
-        half: F64 = 0.5 * np.maximum.reduce(steps, axis=0, initial=0.0)
+    def _in_question(self, moved: list[F64], halves: F64) -> Indices:
+        """The margins that what is known does not prove at once for all of a path with half steps ``halves (N - 1, J)``, ``moved (N, J)`` from there."""
+        half: F64 = np.maximum.reduce(halves, axis=0, initial=0.0)
         proven = np.zeros(len(self.source.names), dtype=bool)
         for away, (_, margins) in zip(moved, self._known, strict=True):
             proven |= margins >= self.source.reach.dot(np.maximum.reduce(away) + half)

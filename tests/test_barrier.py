@@ -59,6 +59,25 @@ def test_it_is_the_closest_permitted_velocity(seed, near):
     assert (velocity - wished if not len(active) else velocity - wished - active.T @ weights) == pytest.approx(np.zeros(3), abs=1e-3)
 
 
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**6), near=st.integers(1, 8))
+def test_where_one_barrier_binds_no_solver_is_needed_and_it_would_say_the_same(seed, near):
+    barrier, rng = Barrier(BarrierConfig(), LIMITS), np.random.default_rng(seed)
+    q, wished, margins, gradients = rng.uniform(-1.0, 1.0, 3), rng.normal(0.0, 0.5, 3), rng.uniform(0.0, 0.1, near), rng.normal(0.0, 0.3, (near, 3))
+    asked = []
+    solved = barrier._solved
+    barrier._solved = lambda *problem: asked.append(problem) or solved(*problem)
+    velocity = barrier.filtered(wished, q, margins, gradients)
+    expected = solved(wished, *barrier.box(q), barrier.floor(margins), gradients)
+    if velocity is None:
+        assert expected is None
+        return
+    assert velocity == pytest.approx(expected, abs=1e-9)
+    permitted = (gradients @ wished >= barrier.floor(margins)).all() and (np.abs(wished) <= 1.0).all()
+    if permitted or (near == 1 and (np.abs(velocity) < 1.0 - 1e-9).all()):
+        assert not asked
+
+
 def test_a_permitted_wish_is_granted():
     barrier = Barrier(BarrierConfig(), LIMITS)
     wish = np.array([0.1, -0.2, 0.3])
@@ -85,7 +104,9 @@ def test_no_answer_where_there_is_none_or_not_in_time():
     wished, opposed = np.array([1.0, 0.0, 0.0]), np.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
     inside_both = np.array([-0.05, -0.05])
     assert Barrier(BarrierConfig(), LIMITS).filtered(wished, np.zeros(3), inside_both, opposed) is None
-    too_hard = Barrier(BarrierConfig(iterations=1), LIMITS)
-    assert too_hard.filtered(np.array([5.0, 5.0, 5.0]), np.zeros(3), np.array([0.0]), np.array([[-1.0, -1.0, -1.0]])) is None
+    # Two barriers at once are for the solver, which needs more than one iteration.
+    corner = np.array([5.0, 5.0, 5.0]), np.zeros(3), np.array([0.0, 0.0]), np.array([[-1.0, -1.0, -1.0], [-1.0, 0.5, 0.0]])
+    assert Barrier(BarrierConfig(iterations=1), LIMITS).filtered(*corner) is None
+    assert Barrier(BarrierConfig(), LIMITS).filtered(*corner) is not None
     outside = np.array([2.5, 0.0, 0.0])
     assert Barrier(BarrierConfig(gain=50.0), LIMITS).filtered(wished, outside, np.empty(0), np.empty((0, 3))) is None
