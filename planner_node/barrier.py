@@ -3,9 +3,10 @@
     min ||v - v_wished||^2   subject to   grad m_i . v >= -gain (m_i - buffer)        for every near margin m_i (Ames et al. 2019, eq. 12)
                                           -gain (q - lower) <= v <= gain (upper - q), |v| <= velocity limit
 
-so that an arm slides along what it may not enter instead of stopping before it. The quadratic program has J variables and is solved by DAQP
-(Arnstroem, Bemporad and Axehill 2022). It is advice: what it proposes goes through the same check of the whole stop as everything else, and where it
-has no answer (infeasible, not finite, too many iterations) the arm follows the stop that it was promised.
+so that an arm slides along what it may not enter instead of stopping before it. The quadratic program has J variables. Where at most one barrier
+binds, as in most cycles, its answer is a projection; else DAQP (Arnstroem, Bemporad and Axehill 2022) solves it. It is advice: what it proposes goes
+through the same check of the whole stop as everything else, and where it has no answer (infeasible, not finite, too many iterations) the arm follows
+the stop that it was promised.
 """
 
 from __future__ import annotations
@@ -104,9 +105,10 @@ class Barrier:
 
 
 def _foot(wished: F64, spare: F64, gradients: F64) -> F64:
-    """The velocity closest to ``wished (J,)`` that keeps the barrier which that breaks most: ``spare (M,)`` is ``gradients (M, J) @ wished`` less floor.
+    """The velocity closest to ``wished (J,)`` that keeps the one barrier which ``wished`` breaks most.
 
-    No velocity that keeps all barriers is closer than one that keeps only this one, so that it is the answer if it keeps the others too.
+    ``spare (M,) m/s``: how much faster than its floor each margin grows under ``wished``; ``gradients (M, J)``. Nothing that keeps all barriers is
+    closer than what need keep only one: if it keeps the others too, it is the answer to the whole program.
     """
     worst = int(spare.argmin()) if spare.size else -1
     if worst < 0 or spare[worst] >= 0.0:

@@ -249,7 +249,6 @@ class Shield:
             return target
         if not all(map(isfinite, wanted.tolist())):
             return None
-        limits = self.limits
         # Not np.clip, which takes three times as long on a handful of numbers.
         position = np.minimum(np.maximum(target.position, self._lower), self._upper)
         fastest = self._fastest
@@ -264,7 +263,8 @@ class Shield:
 
     def _highest(self, speed: Vector) -> Vector:
         """The acceleration from which the velocity limit is not passed, at ``speed (J,) rad/s``."""
-        return np.minimum(_INSIDE * self.limits.acceleration, np.sqrt(self._twice_jerk * (self.limits.velocity - speed)))
+        highest: Vector = np.minimum(_INSIDE * self.limits.acceleration, np.sqrt(self._twice_jerk * (self.limits.velocity - speed)))
+        return highest
 
     def _towards(self, state: Motion, target: Motion) -> Motion | None:
         """One cycle along the time-optimal way from ``state`` to ``target``."""

@@ -106,7 +106,10 @@ class StopCheck:
         return "the stop cannot be checked in time"
 
     def _in_question(self, moved: list[F64], halves: F64) -> Indices:
-        """The margins that what is known does not prove at once for all of a path with half steps ``halves (N - 1, J)``, ``moved (N, J)`` from there."""
+        """The margins that what is known does not prove for the whole of a path at once.
+
+        ``moved``: how far its samples are from each known posture, ``(N, J) rad``; ``halves (N - 1, J) rad``: half of its steps.
+        """
         half: F64 = np.maximum.reduce(halves, axis=0, initial=0.0)
         proven = np.zeros(len(self.source.names), dtype=bool)
         for away, (_, margins) in zip(moved, self._known, strict=True):
