@@ -1,6 +1,8 @@
 """How long one cycle of shield and collision check takes, beside the bare shield.
 
-``python benchmarks/guard_cycle.py [--robot NAME] [--cycles N] [--cold]``. The tool goes round a circle of 0.2 m at 0.2 m/s amid ``benchmarks/scenes/cell.yaml``; then across a pillar that stands in its way, so that the
+``python benchmarks/guard_cycle.py [--robot NAME] [--cycles N] [--cold]``
+
+The tool goes round a circle of 0.2 m at 0.2 m/s amid ``benchmarks/scenes/cell.yaml``; then across a pillar that stands in its way, so that the
 filter has to answer. Cycles of all variants take turns, so that a busy moment hits them alike. ``--cold``: other memory is written before each cycle,
 as a process that wakes every 10 ms may find its caches taken by others.
 """
