@@ -14,17 +14,19 @@ import onnx
 
 from world_model.bundle import FILES, FP32, PARITY, WITNESS, BundleError, Manifest, read_manifest, replacing, write_manifest
 from world_model.graphs import fixed_rollout
+from world_model.heads.onnx_head import OnnxHead
 from world_model.networks import load_networks
 from world_model.precision.agreement import agreement
-from world_model.precision.figures import Run, figures, torch_runs
+from world_model.precision.figures import Outputs, Run, figures, torch_runs
 from world_model.precision.gates import GATES, require_agreement, require_figures, require_success
 from world_model.precision.half import to_half
 from world_model.precision.inputs import Inputs, feeds, opened_data, random_inputs, recorded, split
-from world_model.precision.integer import to_int8, to_int8_dynamic
+from world_model.precision.integer import Feed, to_int8, to_int8_dynamic
 from world_model.precision.rounded import as_rounded
 from world_model.precision.running import opened
 from world_model.runtime import OnnxModel
 from world_model.score import ScoreParts, ScoreSettings, fixed_score, score_parts
+from world_model.score_heads import described, least_margin, open_heads, with_heads
 from world_model.training import Learned
 
 PRECISIONS = tuple(name for name in GATES if name != FP32)
@@ -56,8 +58,8 @@ class Fixed:
 class Asked:
     """What to add to a bundle.
 
-    ``precisions`` among ``PRECISIONS``, of ``graphs`` or of all; ``score``: settings of ``score.onnx``, None for none; ``fixed`` shapes of rollout
-    and score; ``data``: recorded episodes, one half to calibrate on, the other to judge on, in ``scenes`` with ``candidates`` each;
+    ``precisions`` among ``PRECISIONS``, of ``graphs`` or of all; ``score``: settings of ``score.onnx``, None for none, with the guardrail ``heads``
+    in these folders; ``fixed`` shapes of rollout and score; ``data``: recorded episodes, one half to calibrate on, the other to judge on, in ``scenes`` with ``candidates`` each;
     ``play``: who plays episodes with every precision, None for nobody.
     """
 
@@ -70,6 +72,7 @@ class Asked:
     candidates: int = 64
     seed: int = 0
     play: Play | None = None
+    heads: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.precisions if name not in PRECISIONS]
@@ -80,6 +83,8 @@ class Asked:
                 raise BundleError(f"there is no graph '{name}' to convert; there are {', '.join(_kinds('fp16'))}")
         if self.graphs and not self.precisions:
             raise BundleError("a graph to convert is named, but no precision: add --fp16 or --int8, or leave --graph out")
+        if self.heads and self.score is None:
+            raise BundleError("a guardrail head is judged inside score.onnx: add --score, or leave --guardrail-head out")
         if self.precisions and self.data is None:
             raise BundleError("a precision is calibrated and judged on recorded frames: name a data folder with --calibrate")
         if min(self.scenes, self.candidates) < 2:
@@ -95,6 +100,7 @@ class _Bench:
     references: dict[str, Run]
     judged: dict[str, Inputs]
     calibration: Inputs | None
+    heads: tuple[OnnxHead, ...]
 
 
 def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
@@ -104,6 +110,7 @@ def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
         GateError: a graph fails its gate; nothing is written then, and a bundle that was in ``out`` stays.
         BundleError: the bundle is damaged, cannot be built again in torch, has no such graph, or ``out`` is something else.
         DatasetError: the recorded data are missing or damaged.
+        HeadError: a head is damaged, belongs to another bundle, or is no calibrated guardrail.
     """
     manifest = replace(read_manifest(bundle), further=(), precisions={}, score={}, parity=False)
     with replacing(out) as staging:
@@ -119,10 +126,11 @@ def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
             "closed_loop": {},
         }
         parts = None if asked.score is None else score_parts(bench.learned, manifest, asked.score)
-        for name, graph in _further(bench, parts, asked):
-            onnx.save(graph, staging / f"{name}.onnx")
-            manifest = replace(manifest, further=(*manifest.further, name))
-        manifest = replace(manifest, score={} if asked.score is None else asked.score.as_json())
+        bare = dict(_further(bench, parts, asked))
+        for name, graph in bare.items():
+            onnx.save(_complete(bench, name, graph), staging / f"{name}.onnx")
+        baked = {"heads": described(bench.heads)} if bench.heads else {}
+        manifest = replace(manifest, further=tuple(bare), score={} if asked.score is None else asked.score.as_json() | baked)
         for kind in asked.graphs:
             if not _chosen(manifest, (kind,)):
                 raise BundleError(f"{bundle} has no graph '{kind}' to convert, only {', '.join(manifest.graphs)}; --score makes score.onnx")
@@ -132,7 +140,8 @@ def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
         for precision in asked.precisions:
             for name in chosen[precision]:
                 file = staging / f"{name}.{precision}.onnx"
-                onnx.save(_converted(bench, parts, name, precision, staging), file)
+                graph = bare[name] if name in bare else onnx.load(staging / f"{name}.onnx")
+                onnx.save(_complete(bench, name, _converted(bench, parts, name, precision, graph)), file)
                 report["graphs"][name][precision] = _judge(bench, name, precision, file)
             manifest = replace(manifest, precisions=manifest.precisions | {precision: list(chosen[precision])})
         manifest = write_manifest(staging, manifest)
@@ -184,10 +193,28 @@ def _bench(bundle: Path, manifest: Manifest, asked: Asked) -> _Bench:
         calibration = recorded(data, model, _CALIBRATION_SCENES, rng, for_calibration)
         judged = {"recorded scenes": recorded(data, model, asked.scenes, rng, for_judging), **judged}
     references = torch_runs(learned, manifest, asked.score)
+    heads = open_heads(asked.heads, manifest)
+    if heads:
+        references["score"] = _with_heads(references["score"], heads)
     if manifest.witness:  # its weights are in its graph alone, which was compared with torch when it was exported
         witness = opened(bundle / WITNESS)
         references["witness"] = lambda feed: witness.run(None, feed)
-    return _Bench(manifest, learned, references, judged, calibration)
+    return _Bench(manifest, learned, references, judged, calibration, heads)
+
+
+def _with_heads(score: Run, heads: tuple[OnnxHead, ...]) -> Run:
+    """What ``score`` says, with the margins of the heads themselves, each run by itself."""
+
+    def run(feed: Feed) -> Outputs:
+        cost, margin, imagined = score(feed)
+        return [cost, least_margin(margin, feed["latents"][:, -1], imagined, heads), imagined]
+
+    return run
+
+
+def _complete(bench: _Bench, name: str, graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A score with the heads, in fp32; any other graph as it is."""
+    return with_heads(graph, bench.heads) if name.partition(".")[0] == "score" else graph
 
 
 def _further(bench: _Bench, parts: ScoreParts | None, asked: Asked) -> Iterator[tuple[str, onnx.ModelProto]]:
@@ -211,14 +238,14 @@ def _chosen(manifest: Manifest, kinds: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in manifest.graphs if name.partition(".")[0] in kinds)
 
 
-def _converted(bench: _Bench, parts: ScoreParts | None, name: str, precision: str, staging: Path) -> onnx.ModelProto:
-    """The graph ``name`` in ``precision``."""
+def _converted(bench: _Bench, parts: ScoreParts | None, name: str, precision: str, graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The ``graph`` called ``name`` in ``precision``."""
     if name == "score" and parts is not None:  # two graphs in one, each converted by itself: the first of them is a loop
         rollout_feeds = [] if bench.calibration is None else feeds("rollout", bench.calibration, bench.manifest)
         judge = parts.judge if precision.startswith("int8") else _in(parts.judge, precision, ())
         return replace(parts, rollout=_in(parts.rollout, precision, rollout_feeds), judge=judge).whole()
     calibration = [] if bench.calibration is None else feeds(name, bench.calibration, bench.manifest)
-    return _in(onnx.load(staging / f"{name}.onnx"), precision, calibration)
+    return _in(graph, precision, calibration)
 
 
 def _in(model: onnx.ModelProto, precision: str, calibration: Any) -> onnx.ModelProto:

@@ -31,6 +31,7 @@ def export(
     graph: Annotated[Optional[list[str]], typer.Option(help="Graph to convert, such as encoder; may be repeated.")] = None,  # noqa: UP045
     score: Annotated[bool, typer.Option("--score", help="Add score.onnx: rollout, cost and margins in one graph.")] = False,
     objective: Annotated[Optional[Path], typer.Option(help="Planner file whose critics score.onnx has.")] = None,  # noqa: UP045
+    guardrail_head: Annotated[Optional[list[Path]], typer.Option(help="Folder of a guardrail head that score.onnx obeys; may be repeated.")] = None,  # noqa: UP045
     static: Annotated[Optional[list[str]], typer.Option(help="Add graphs of fixed shape N,H or N,H,Z; may be repeated.", metavar="N,H")] = None,  # noqa: UP045
     scenes: Annotated[int, typer.Option(help="Recorded scenes to judge on.")] = 100,
     task: Annotated[Optional[str], typer.Option(help="Task to play; the bundle's first one by default.")] = None,  # noqa: UP045
@@ -48,7 +49,7 @@ def export(
     precisions = (("fp16",) if fp16 else ()) + (("int8", "int8_dynamic") if int8 else ())
     fixed = tuple(_shape(text) for text in static or ())
     settings = _settings(objective) if score else None
-    asked = Asked(precisions, tuple(graph or ()), settings, fixed, calibrate, scenes, seed=seed)
+    asked = Asked(precisions, tuple(graph or ()), settings, fixed, calibrate, scenes, seed=seed, heads=tuple(guardrail_head or ()))
     if episodes:
         from dataclasses import replace
 
@@ -65,7 +66,7 @@ def _export_run(run: Path, target: Path, robot: str, asked: Asked) -> dict[str, 
     from arm_model import load_arm
     from world_model.export import export_bundle
 
-    if not asked.precisions and asked.score is None and not asked.fixed:
+    if not asked.precisions and asked.score is None and not asked.fixed and not asked.heads:
         gaps = export_bundle(run, target, load_arm(robot).joints)
         typer.echo(f"{target}: " + ", ".join(f"{name} within {gap:.1e} of torch" for name, gap in gaps.items()))
         return {"largest_difference": gaps}
