@@ -28,7 +28,9 @@ from world_model.graphs import rollout_graph
 from world_model.jepa import Jepa
 from world_model.lean import LewmShape, lewm_rollout, random_lewm_weights
 from world_model.lean.lewm import lewm_module, session_options
+from world_model.lean.rollout import lean_rollout_graph
 from world_model.lean.transformer import transformer_rollout_graph
+from world_model.precision.integer import to_int8_dynamic
 from world_model.predictors.registry import build_predictor
 from world_model.predictors.transformer import TransformerPredictor
 from world_model.protocol import Context
@@ -142,33 +144,46 @@ def _gflop(weights: dict[str, torch.Tensor], horizon: int, arithmetic: str, feed
 
 
 def transformer(rounds: int) -> dict[str, Any]:
-    """Our own transformer predictor: the shipped loop over steps, and the unrolled graph that shares what was seen."""
-    result = {}
-    for tokens in (1, 4):
-        torch.manual_seed(0)
-        predictor = TransformerPredictor(3, tokens, 48, 2, 192, 2, 4, 0.0).eval()
-        with torch.no_grad():
-            for parameter in predictor.parameters():
-                parameter.add_(0.02 * torch.randn_like(parameter))
-        encoder = build_encoder(EncoderConfig(kind="vit", tokens="global" if tokens == 1 else "pooled"), 64, 64)
-        graphs = {"step by step": rollout_graph(Jepa(encoder, predictor, 48)), "exact reuse": transformer_rollout_graph(predictor, 8)}
-        rng = np.random.default_rng(0)
-        latents, past = rng.standard_normal((1, 3, 48 * tokens), np.float32), rng.uniform(-1, 1, (1, 2, 2)).astype(np.float32)
-        actions = rng.uniform(-1, 1, (64, 8, 2)).astype(np.float32)
-        contenders: dict[str, Run] = {}
-        for name, graph in graphs.items():
-            session = onnxruntime.InferenceSession(graph.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"])
-            rows = 64 if name == "step by step" else 1
-            feed = {"latents": latents.repeat(rows, 0), "past_actions": past.repeat(rows, 0), "actions": actions}
-            contenders[name] = lambda session=session, feed=feed: session.run(None, feed)[0]  # type: ignore[misc]
-        gap = float(np.abs(contenders["step by step"]() - contenders["exact reuse"]()).max())
-        seconds = {name: float(np.median(values)) for name, values in interleaved(contenders, rounds).items()}
-        result[f"{tokens} token(s) of a frame"] = {
-            "cpu_ms": {name: round(1e3 * value, 2) for name, value in seconds.items()},
-            "times_less": round(seconds["step by step"] / seconds["exact reuse"], 2),
-            "largest_difference": gap,
-        }
-    return result
+    """Our own transformer predictor: the plain loop over steps, the exported one that works nothing out twice, and that unrolled from one context."""
+    shapes = {
+        "192 x 2, one token, N 64, H 8": (1, 192, 64, 8),
+        "192 x 2, one token, N 300, H 5": (1, 192, 300, 5),
+        "192 x 2, four tokens, N 64, H 8": (4, 192, 64, 8),
+        "push-attention (96 x 2), N 64, H 8": (1, 96, 64, 8),
+        "push-attention (96 x 2), N 300, H 5": (1, 96, 300, 5),
+    }
+    return {name: _transformer(*shape, rounds) for name, shape in shapes.items()}
+
+
+def _transformer(tokens: int, width: int, count: int, horizon: int, rounds: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    predictor = TransformerPredictor(3, tokens, 48, 2, width, 2, 4, 0.0).eval()
+    with torch.no_grad():
+        for parameter in predictor.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    encoder = build_encoder(EncoderConfig(kind="vit", tokens="global" if tokens == 1 else "pooled"), 64, 64)
+    jepa = Jepa(encoder, predictor, 48)
+    plain, exported, one = "step by step", "exported", "exported, fixed H, one context"
+    graphs = {plain: rollout_graph(jepa), exported: lean_rollout_graph(jepa), one: transformer_rollout_graph(predictor, horizon)}
+    graphs |= {f"{name}, int8_dynamic": to_int8_dynamic(graphs[name]) for name in (plain, exported)}
+    rng = np.random.default_rng(0)
+    latents, past = rng.standard_normal((1, 3, 48 * tokens), np.float32), rng.uniform(-1, 1, (1, 2, 2)).astype(np.float32)
+    actions = rng.uniform(-1, 1, (count, horizon, 2)).astype(np.float32)
+    contenders: dict[str, Run] = {}
+    for name, graph in graphs.items():
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"])
+        rows = 1 if name == one else count
+        feed = {"latents": latents.repeat(rows, 0), "past_actions": past.repeat(rows, 0), "actions": actions}
+        contenders[name] = lambda session=session, feed=feed: session.run(None, feed)[0]  # type: ignore[misc]
+    with torch.inference_mode():
+        expected = predictor(*(torch.from_numpy(values) for values in (latents.repeat(count, 0), past.repeat(count, 0), actions))).numpy()
+    gaps = {name: float(np.abs(run() - expected).max()) for name, run in contenders.items()}
+    seconds = {name: float(np.median(values)) for name, values in interleaved(contenders, rounds).items()}
+    return {
+        "cpu_ms": {name: round(1e3 * value, 2) for name, value in seconds.items()},
+        "times_less": {name: round(seconds[plain] / value, 2) for name, value in seconds.items()},
+        "largest_difference_from_torch": gaps,
+    }
 
 
 def predictors(files: list[Path], rounds: int) -> dict[str, Any]:
@@ -181,7 +196,7 @@ def predictors(files: list[Path], rounds: int) -> dict[str, Any]:
         encoder = build_encoder(model.encoder, 64, 64)
         predictor = build_predictor(model.predictor, model.history, encoder.tokens, model.latent_dim, 2).eval()
         parameters[file.stem] = sum(parameter.numel() for parameter in predictor.parameters())
-        graph = rollout_graph(Jepa(encoder, predictor, model.latent_dim))
+        graph = lean_rollout_graph(Jepa(encoder, predictor, model.latent_dim))
         session = onnxruntime.InferenceSession(graph.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"])
         latents = rng.standard_normal((64, model.history, encoder.tokens * model.latent_dim), np.float32)
         feed = {"latents": latents, "past_actions": np.zeros((64, model.history - 1, 2), np.float32), "actions": np.zeros((64, 8, 2), np.float32)}
@@ -224,12 +239,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--bundles", type=Path, nargs="*", default=[Path("models/push")], help="bundles whose predictors are compared")
     parser.add_argument("--configs", type=Path, nargs="*", default=[CONFIGS / f"push{kind}.yaml" for kind in ("", "-tiny", "-prefix", "-attention")])
-    parser.add_argument("--only", choices=("lewm", "rest"), help="a part")
+    parser.add_argument("--only", choices=("lewm", "rest", "transformer"), help="a part")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     report: dict[str, Any] = {"candidates": asked.candidates, "horizon": asked.horizon, "lewm": {}}
-    for name, shape in SHAPES.items() if asked.only != "rest" else ():
+    for name, shape in SHAPES.items() if asked.only in (None, "lewm") else ():
         found = report["lewm"][name] = lewm(asked.peers, shape, asked.candidates, asked.horizon, asked.rounds)
         print(f"LeWorldModel {name}, N {asked.candidates}, H {asked.horizon}; costs {found['cost_mean']:.0f} +- {found['cost_std']:.0f}")
         for contender, row in found["contenders"].items():
@@ -246,7 +261,10 @@ def main() -> None:
 def rest(report: dict[str, Any], asked: argparse.Namespace) -> None:
     """Our own predictors."""
     report["transformer"] = transformer(asked.rounds)
-    print("our transformer predictor (192 x 2, L 3), N 64, H 8:", json.dumps(report["transformer"]))
+    for name, found in report["transformer"].items():
+        print(f"our transformer predictor, L 3, {name}: {json.dumps(found)}")
+    if asked.only == "transformer":
+        return
     report["predictors"] = predictors(asked.configs, 10 * asked.rounds)
     print("predictors of configurations, N 64, H 8:", json.dumps(report["predictors"]))
     report["bundles_cpu_ms"] = bundles(asked.bundles, 10 * asked.rounds)

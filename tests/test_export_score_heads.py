@@ -177,7 +177,7 @@ def test_what_cannot_be_baked_in_is_one_line(bundle, session, tmp_path, capsys):
     assert command([*asked, "--guardrail-head", str(own)]) == 2 and "add --score" in capsys.readouterr().err
     card = json.loads((own / "head.json").read_text())
     (own / "head.json").write_text(json.dumps(card | {"kind": "probe"}))
-    with pytest.raises(HeadError, match="is a probe head: score.onnx takes calibrated guardrails only"):
+    with pytest.raises(HeadError, match=r"is a probe head: score.onnx takes calibrated guardrails only"):
         open_heads([own], read_manifest(bundle))
     with pytest.raises(BundleError, match="add --score"):
         Asked(fixed=(Fixed(2, 2),), heads=(own,))

@@ -19,8 +19,9 @@ from world_model.bundle import WITNESS, Manifest, file_sha256, replacing, write_
 from world_model.checkpoint import CheckpointError, load_checkpoint
 from world_model.config import TrainConfig, parse_config
 from world_model.data import action_components
-from world_model.graphs import actor_graph, distance_graph, encoder_graph, rollout_graph
+from world_model.graphs import actor_graph, distance_graph, encoder_graph
 from world_model.jepa import Jepa
+from world_model.lean.rollout import lean_rollout_graph
 from world_model.predictors.action_prefix import ActionPrefixPredictor
 from world_model.protocol import Context
 from world_model.runtime import OnnxModel
@@ -77,7 +78,7 @@ def export_bundle(run: Path, out: Path, joints: tuple[str, ...]) -> dict[str, fl
         raise ExportError(f"{run} was trained with {measured} joints, the arm has {len(joints)}: {', '.join(joints)}")
     with replacing(out) as staging:
         onnx.save(encoder_graph(jepa, (height, width, channels)), staging / "encoder.onnx")
-        onnx.save(rollout_graph(jepa), staging / "rollout.onnx")
+        onnx.save(lean_rollout_graph(jepa), staging / "rollout.onnx")
         onnx.save(distance_graph(learned.distance, jepa.latent_dim), staging / "heads.onnx")
         onnx.save(actor_graph(learned.actor, jepa.latent_dim), staging / "actor.onnx")
         first = load_first(run, jepa, meta)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from world_model.bundle import BundleError, Manifest
-from world_model.graphs import rollout_graph, to_onnx
+from world_model.graphs import to_onnx
+from world_model.lean.rollout import lean_rollout_graph, shared_rollout
 from world_model.training import Learned
 
 OUTPUTS = ("cost", "margin", "imagined")
@@ -159,10 +160,14 @@ def _unless_left(inside: Tensor) -> Tensor:
 
 
 class Score(nn.Module):
-    """The whole in torch, steps unrolled: the reference of ``score.onnx``, and what graphs of fixed shape are made of."""
+    """The whole in torch, steps unrolled: the reference of ``score.onnx``, and what graphs of fixed shape are made of.
 
-    def __init__(self, learned: Learned, manifest: Manifest, settings: ScoreSettings) -> None:
+    ``shared``: a rollout from one context that all candidates share, in the place of the predictor's own.
+    """
+
+    def __init__(self, learned: Learned, manifest: Manifest, settings: ScoreSettings, shared: nn.Module | None = None) -> None:
         super().__init__()
+        self.shared = shared
         self.jepa, self.judge = learned.jepa, Judge(learned, manifest, settings)
         self.length_m = float(manifest.tool_step["length_m"])
 
@@ -171,7 +176,10 @@ class Score(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``cost (N,)``, ``margin (N,)``, ``imagined (N, H, D)``."""
         count = actions.shape[0]
-        imagined = self.jepa.rollout(latents.expand(count, -1, -1), past_actions.expand(count, -1, -1), actions)
+        if self.shared is not None:
+            imagined = self.shared(latents, past_actions, actions)
+        else:
+            imagined = self.jepa.rollout(latents.expand(count, -1, -1), past_actions.expand(count, -1, -1), actions)
         points = [tool[None].expand(count, -1)]
         for step in range(actions.shape[1]):
             moved = points[-1] + self.length_m * torch.nn.functional.pad(actions[:, step].clamp(-1.0, 1.0), (0, 3 - actions.shape[2]))
@@ -243,7 +251,7 @@ def score_parts(learned: Learned, manifest: Manifest, settings: ScoreSettings) -
         _POINTS: {0: rows, 1: ahead + 1},
     }
     judge = to_onnx(Judge(learned, manifest, settings), args, inputs, ["cost", "margin"])
-    return ScoreParts(rollout_graph(jepa), judge, manifest)
+    return ScoreParts(lean_rollout_graph(jepa), judge, manifest)
 
 
 def fixed_score(learned: Learned, manifest: Manifest, settings: ScoreSettings, count: int, horizon: int, zones: int) -> onnx.ModelProto:
@@ -253,7 +261,7 @@ def fixed_score(learned: Learned, manifest: Manifest, settings: ScoreSettings, c
     latents, past = torch.zeros(1, history, dim), torch.zeros(1, history - 1, action_dim)
     args = (latents, past, torch.zeros(count, horizon, action_dim), torch.zeros(dim), torch.tensor(5.0), torch.zeros(3), torch.zeros(zones, 6))
     names = ("latents", "past_actions", "actions", "goal", "steps_left", "tool", "zones")
-    return to_onnx(Score(learned, manifest, settings), args, {name: {} for name in names}, list(OUTPUTS))
+    return to_onnx(Score(learned, manifest, settings, shared_rollout(jepa, horizon)), args, {name: {} for name in names}, list(OUTPUTS))
 
 
 def _inputs(manifest: Manifest) -> list[onnx.ValueInfoProto]:

@@ -96,29 +96,32 @@ class ExactTransformerRollout(nn.Module):
         first = self.history - 1
         taken = [past_actions[:, place] for place in range(first)] + [actions[:, step] for step in range(self.horizon)]
         conditions = [self.embed(action) for action in taken]
-        steers = [self._modulations(functional.silu(condition)) for condition in conditions]
+        steers = [self.modulations(functional.silu(condition)) for condition in conditions]
         frames = [latents[:, place] for place in range(self.history)]
-        entered = [self._entered(frame) for frame in frames]
+        tokens = [self.entered(frame) for frame in frames]
         for newest in range(first, first + self.horizon):
             window: list[list[Looked]] = [[] for _ in self.layers]
             hidden = latents
             for place in range(self.history):
                 frame = newest - first + place
-                hidden = token_through(self.layers, self._placed(entered[frame], place), steers[frame], window, needed=place == first)
+                hidden = token_through(self.layers, self.placed(tokens[frame], place), steers[frame], window, needed=place == first)
             change = self.readout(hidden.reshape(hidden.shape[0], 1, self.tokens, -1), conditions[newest][:, None])
             frames.append(frames[newest] + change.flatten(1))
-            entered.append(self._entered(frames[-1]))
+            tokens.append(self.entered(frames[-1]))
         return torch.stack(frames[self.history :], dim=1)
 
-    def _modulations(self, condition: Tensor) -> list[Modulation]:
+    def modulations(self, condition: Tensor) -> list[Modulation]:
+        """What the action behind ``condition (N, W)``, past its activation, does in each layer."""
         values = condition if self.tokens == 1 else condition[:, None]
         return [layer.modulation(values) for layer in self.layers if isinstance(layer, ReusingLayer)]
 
-    def _entered(self, frame: Tensor) -> Tensor:
+    def entered(self, frame: Tensor) -> Tensor:
+        """Tokens ``(N, W)``, or ``(N, K, W)`` for K > 1, of ``frame (N, D)``, wherever it stands in the window."""
         values: Tensor = self.enter(frame if self.tokens == 1 else frame.reshape(frame.shape[0], self.tokens, self.token_dim))
         return values
 
-    def _placed(self, entered: Tensor, place: int) -> Tensor:
+    def placed(self, entered: Tensor, place: int) -> Tensor:
+        """Tokens that stand at ``place`` of the window."""
         return entered + (self.offsets[place, 0] if self.tokens == 1 else self.offsets[place])
 
 

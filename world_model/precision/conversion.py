@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 
 from world_model.bundle import FILES, FP32, PARITY, WITNESS, BundleError, Manifest, read_manifest, replacing, write_manifest
-from world_model.graphs import fixed_rollout
 from world_model.heads.onnx_head import OnnxHead
+from world_model.lean.rollout import lean_fixed_rollout
 from world_model.networks import load_networks
 from world_model.precision.agreement import agreement
 from world_model.precision.figures import Outputs, Run, figures, torch_runs
@@ -59,8 +59,8 @@ class Asked:
     """What to add to a bundle.
 
     ``precisions`` among ``PRECISIONS``, of ``graphs`` or of all; ``score``: settings of ``score.onnx``, None for none, with the guardrail ``heads``
-    in these folders; ``fixed`` shapes of rollout and score; ``data``: recorded episodes, one half to calibrate on, the other to judge on, in ``scenes`` with ``candidates`` each;
-    ``play``: who plays episodes with every precision, None for nobody.
+    in these folders; ``fixed`` shapes of rollout and score; ``data``: recorded episodes, one half to calibrate on, the other to judge on, in
+    ``scenes`` with ``candidates`` each; ``play``: who plays episodes with every precision, None for nobody.
     """
 
     precisions: tuple[str, ...] = ()
@@ -222,7 +222,7 @@ def _further(bench: _Bench, parts: ScoreParts | None, asked: Asked) -> Iterator[
     if parts is not None:
         yield "score", parts.whole()
     for shape in asked.fixed:
-        yield f"rollout.{shape.count}x{shape.horizon}", fixed_rollout(bench.learned.jepa, shape.count, shape.horizon)
+        yield f"rollout.{shape.count}x{shape.horizon}", lean_fixed_rollout(bench.learned.jepa, shape.count, shape.horizon)
         if asked.score is not None:
             graph = fixed_score(bench.learned, bench.manifest, asked.score, shape.count, shape.horizon, shape.zones)
             yield f"score.{shape.count}x{shape.horizon}x{shape.zones}", graph

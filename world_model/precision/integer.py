@@ -43,7 +43,7 @@ def _everywhere(model: onnx.ModelProto, feeds: Sequence[Feed], convert: Any) -> 
         return _opset_kept(convert(_with_products(model), feeds), model)
     body = next(attribute for attribute in scan.attribute if attribute.name == "body")
     alone = helper.make_model(body.g, opset_imports=model.opset_import, ir_version=model.ir_version)
-    steps = list(_steps(scan, alone, feeds))
+    steps = list(_steps(scan, alone, [{**feed, **_before(model, scan, feed)} for feed in feeds]))
     converted = _opset_kept(convert(_with_products(alone), steps), model)
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
@@ -100,7 +100,7 @@ class _Reader(CalibrationDataReader):
 
 
 def _steps(scan: onnx.NodeProto, body: onnx.ModelProto, feeds: Sequence[Feed]) -> Iterator[Feed]:
-    """What the body of ``scan`` is fed in every step of every one of ``feeds``; its inputs must be the graph's own."""
+    """What the body of ``scan`` is fed in every step of every one of ``feeds``, which name what goes into it."""
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in scan.attribute}
     scanned = attributes["num_scan_inputs"]
     states = len(scan.input) - scanned
@@ -115,6 +115,24 @@ def _steps(scan: onnx.NodeProto, body: onnx.ModelProto, feeds: Sequence[Feed]) -
             now = dict(zip(names, [*carried, *here], strict=True))
             yield now
             carried = session.run(None, now)[:states]
+
+
+def _before(model: onnx.ModelProto, scan: onnx.NodeProto, feed: Feed) -> Feed:
+    """What goes into ``scan`` of ``model`` without being an input of the graph itself: worked out before its first step."""
+    known = {value.name for value in model.graph.input}
+    names = [name for name in scan.input if name not in known]
+    if not names:
+        return {}
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:], part.graph.output[:]
+    part.graph.node.extend(node for node in model.graph.node if node.op_type != "Scan")
+    part.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    wanted = {name for node in part.graph.node for name in node.input}
+    inputs = [value for value in model.graph.input if value.name in wanted]
+    del part.graph.input[:]
+    part.graph.input.extend(inputs)
+    return dict(zip(names, opened(part).run(names, {value.name: feed[value.name] for value in inputs}), strict=True))
 
 
 def _with_products(model: onnx.ModelProto) -> onnx.ModelProto:
