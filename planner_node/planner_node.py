@@ -49,6 +49,7 @@ from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from ros_bridge.worker import Worker
 from world_model.bundle import BundleError, read_manifest
 from world_model.heads.onnx_head import OnnxHead
+from world_model.precision.tolerance import doubts
 from world_model.runtimes import BundleModel, open_model
 from world_model.runtimes.config import PLANNER_GRAPHS
 from world_model.surprise import Reading, carried_calibration
@@ -120,9 +121,13 @@ class PlannerNode(LifecycleNode):
         # The worker says how it goes many times between two reports: what was high in one of them is not lost to the next.
         self._unreported: deque[Reading] = deque(maxlen=_UNREPORTED)
         self._settings.publish(String(data=_settings_text(p)))
+        heads = [head for head in equipment.heads if isinstance(head, OnnxHead)]
+        self._doubts = doubts(p.model, manifest, self._model.choice, heads)
         self._runtime_report = diagnostics.DiagnosticsReport(self, lambda: [self._runtime_status()])
         for line in self._model.choice.lines(self._model.first_run_ms):
             self.get_logger().info(line)
+        for line in self._doubts:
+            self.get_logger().warning(line)
 
     def destroy_node(self) -> None:
         """End the threads before what they publish with."""
@@ -294,7 +299,9 @@ class PlannerNode(LifecycleNode):
 
     def _runtime_status(self) -> DiagnosticStatus:
         choice = self._model.choice
-        return diagnostics.status("planner_node: runtime", f"networks on {choice.runs_on}", choice.values(self._model.first_run_ms))
+        message = "; ".join([f"networks on {choice.runs_on}", *self._doubts])
+        level = diagnostics.WARN if self._doubts else diagnostics.OK
+        return diagnostics.status("planner_node: runtime", message, choice.values(self._model.first_run_ms), level)
 
 
 def _settings_text(parameters: PlannerParameters) -> str:

@@ -152,6 +152,7 @@ def test_export_writes_a_score_that_obeys_a_head_and_says_so(bundle, session, he
     assert ScoreSettings.from_json(manifest.score) == ScoreSettings() and bundle_sha256(manifest) == bundle_sha256(read_manifest(bundle))
     report = json.loads((out / "parity.json").read_text())
     assert report["graphs"]["score"]["fp32"]["recorded"]["worst"] < 1e-3
+    assert [row["name"] for row in report["calibrations"]["fp16"]["heads"].values()] == ["fitted", "linear"]
     feed, fences = scene(OnnxModel(bundle), 6, 3, 2, 3)
     expected = by_the_planner(OnnxModel(bundle), feed, fences, heads).margin
     for name in ("score", "score.6x3x2"):

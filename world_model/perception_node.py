@@ -25,6 +25,7 @@ from ros_bridge.scheduling import WISHES, read_cores, schedule
 from ros_bridge.stamps import stamp_ns
 from world_model.framing import Framing, FramingError, read_crop
 from world_model.perception import Perception, PictureError
+from world_model.precision.tolerance import doubts
 from world_model.protocol import F32
 from world_model.runtimes import PRECISIONS, RUNTIMES, RuntimeConfig, open_model
 from world_model.runtimes.config import PERCEPTION_GRAPHS
@@ -89,6 +90,7 @@ class PerceptionNode(Node):
         self._latent = self.create_publisher(Image, "/perception/latent", LATENT)
         self._witness = self.create_publisher(Image, "/perception/witness", LATENT) if self._perception.has_witness else None
         self._goal_latent = self.create_publisher(Image, "/goal/latent", GOAL)
+        self._doubts = doubts(parameters.model, self._model.manifest, self._model.choice)
         self._report = DiagnosticsReport(self, lambda: [self._describe_runtime(), *self._describe()])
         # Depth 1: while a frame is being encoded the middleware keeps the newest one only.
         self._frames = self.create_subscription(Image, "/camera/image_raw", self._on_frame, LATENT)
@@ -97,6 +99,8 @@ class PerceptionNode(Node):
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
         for line in self._model.choice.lines(self._model.first_run_ms):
             self.get_logger().info(line)
+        for line in self._doubts:
+            self.get_logger().warning(line)
         self._scheduling = schedule(parameters.cpu_affinity, parameters.priority, self.get_logger().warning)
 
     def _on_frame(self, msg: Image, info: Mapping[str, Any]) -> None:
@@ -182,7 +186,8 @@ class PerceptionNode(Node):
 
     def _describe_runtime(self) -> DiagnosticStatus:
         choice = self._model.choice
-        return status("perception_node: runtime", f"networks on {choice.runs_on}", choice.values(self._model.first_run_ms))
+        message = "; ".join([f"networks on {choice.runs_on}", *self._doubts])
+        return status("perception_node: runtime", message, choice.values(self._model.first_run_ms), WARN if self._doubts else OK)
 
     def _describe(self) -> Sequence[DiagnosticStatus]:
         refused = self._refused - self._refused_before

@@ -20,10 +20,11 @@ from world_model.precision.agreement import agreement
 from world_model.precision.figures import Outputs, Run, figures, torch_runs
 from world_model.precision.gates import GATES, require_agreement, require_figures, require_success
 from world_model.precision.half import to_half
-from world_model.precision.inputs import Inputs, feeds, opened_data, random_inputs, recorded, split
+from world_model.precision.inputs import Inputs, feeds, opened_data, random_inputs, recorded, split, whole_episodes
 from world_model.precision.integer import Feed, to_int8, to_int8_dynamic
 from world_model.precision.rounded import as_rounded
 from world_model.precision.running import opened
+from world_model.precision.tolerance import Episodes, measure
 from world_model.runtime import OnnxModel
 from world_model.score import ScoreParts, ScoreSettings, fixed_score, score_parts
 from world_model.score_heads import described, least_margin, open_heads, with_heads
@@ -36,6 +37,7 @@ _INT8_KINDS = ("encoder", "witness", "rollout", "score")
 _LATENTS = {"encoder": 0, "witness": 0, "rollout": 0, "score": 2}
 _CALIBRATION_SCENES = 128
 _RANDOM_SCENES = 16
+_EPISODES = 50
 
 Play = Callable[[Path, Path], dict[str, Any]]
 """Plays episodes with a bundle in fp32 and with the same one in another precision; ``success_percent`` of each is among what it finds."""
@@ -101,6 +103,7 @@ class _Bench:
     judged: dict[str, Inputs]
     calibration: Inputs | None
     heads: tuple[OnnxHead, ...]
+    episodes: Episodes | None
 
 
 def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def convert(bundle: Path, out: Path, asked: Asked) -> dict[str, Any]:
             "gates": {name: _bounds(name) for name in (FP32, *asked.precisions)},
             "graphs": {},
             "plans": {},
+            "calibrations": {},
             "closed_loop": {},
         }
         parts = None if asked.score is None else score_parts(bench.learned, manifest, asked.score)
@@ -186,12 +190,13 @@ def _bench(bundle: Path, manifest: Manifest, asked: Asked) -> _Bench:
     rng = np.random.default_rng(asked.seed)
     learned = load_networks(bundle, manifest)
     judged = {"random numbers": random_inputs(manifest, _RANDOM_SCENES, rng)}
-    calibration = None
+    calibration = episodes = None
     if asked.data is not None:
         data, model = opened_data(asked.data), OnnxModel(bundle)
         for_calibration, for_judging = split(data, rng)
         calibration = recorded(data, model, _CALIBRATION_SCENES, rng, for_calibration)
         judged = {"recorded scenes": recorded(data, model, asked.scenes, rng, for_judging), **judged}
+        episodes = whole_episodes(data, manifest, for_judging[:_EPISODES])
     references = torch_runs(learned, manifest, asked.score)
     heads = open_heads(asked.heads, manifest)
     if heads:
@@ -199,7 +204,7 @@ def _bench(bundle: Path, manifest: Manifest, asked: Asked) -> _Bench:
     if manifest.witness:  # its weights are in its graph alone, which was compared with torch when it was exported
         witness = opened(bundle / WITNESS)
         references["witness"] = lambda feed: witness.run(None, feed)
-    return _Bench(manifest, learned, references, judged, calibration, heads)
+    return _Bench(manifest, learned, references, judged, calibration, heads, episodes)
 
 
 def _with_heads(score: Run, heads: tuple[OnnxHead, ...]) -> Run:
@@ -276,6 +281,8 @@ def _judge_plans(staging: Path, manifest: Manifest, precision: str, bench: _Benc
         found = agreement(OnnxModel(staging), OnnxModel(plain), inputs, asked.candidates, np.random.default_rng(asked.seed))
         require_agreement(precision, found)
         report["plans"][precision] = found.as_json()
+        assert bench.episodes is not None
+        report["calibrations"][precision] = measure(OnnxModel(staging), OnnxModel(plain), bench.episodes, bench.heads)
         if asked.play is not None:
             played = asked.play(staging, plain)
             require_success(precision, played["success_percent"], played["fp32_success_percent"])

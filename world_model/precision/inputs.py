@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from world_model.bundle import BundleError, Manifest
 from world_model.data import EpisodeDataset
 from world_model.precision.integer import Feed
+from world_model.precision.tolerance import Episodes
 from world_model.protocol import F32
 from world_model.runtime import OnnxModel
 
@@ -90,6 +91,14 @@ def recorded(dataset: EpisodeDataset, model: OnnxModel, count: int, rng: np.rand
         latents,
         goal_latents,
     )
+
+
+def whole_episodes(dataset: EpisodeDataset, manifest: Manifest, chosen: NDArray[np.intp]) -> Episodes:
+    """The ``chosen`` episodes, for what is judged over time."""
+    frames = dataset.windows(chosen, np.zeros(len(chosen), np.intp), dataset.steps + 1)
+    all_joints = dataset.joints() if manifest.proprioception else None
+    joints = np.zeros((*frames.shape[:2], 0), np.float32) if all_joints is None else all_joints[chosen]
+    return Episodes(frames, joints, dataset.actions()[chosen])
 
 
 def split(dataset: EpisodeDataset, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

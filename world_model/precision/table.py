@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from world_model.precision.tolerance import TOLERATED
 
 _HEAD = (
     f"{'graph':<16} {'precision':<13} {'KiB':>7}  {'worst':>8} {'mean':>8} {'relative':>8} {'cosine least':>12} {'mean':>8}   on random: {'worst':>8}"
@@ -25,6 +28,8 @@ def table(report: dict[str, Any]) -> str:
             f"plans in {precision}: same winner of {plans['candidates']} in {100 * plans['same']:.0f} % of {plans['scenes']} scenes; choosing by it "
             f"costs {plans['lost']:.3f} on average, {100 * share:.2f} % of the spread, {plans['lost_most']:.2f} at worst"
         )
+    for precision, rows in report.get("calibrations", {}).items():
+        lines += _verdicts(precision, rows)
     lines += [played_line(precision, played) for precision, played in report["closed_loop"].items()]
     return "\n".join(lines)
 
@@ -35,6 +40,21 @@ def played_line(precision: str, played: dict[str, Any]) -> str:
         f"{played['task']} in {precision}: success {played['success_percent']:.1f} %, fp32 {played['fp32_success_percent']:.1f} %, "
         f"{played['episodes']} episodes, better {played['better']}, worse {played['worse']}, p = {played['p']:.3g}"
     )
+
+
+def _verdicts(precision: str, rows: dict[str, Any]) -> Iterator[str]:
+    """What becomes in ``precision`` of thresholds that were calibrated in fp32."""
+    if found := rows.get("surprise"):
+        yield (
+            f"surprise in {precision}: {100 * found['changed']:.2f} % of {found['frames']} recorded frames judged otherwise, at most "
+            f"{100 * TOLERATED:g} % tolerated; {100 * found['flagged']:.2f} % flagged, {100 * found['flagged_fp32']:.2f} % in fp32; "
+            f"scores differ by {found['mean']:.4f} on average, {found['worst']:.3f} at worst, threshold {found['threshold']:.3f}"
+        )
+    for head in rows.get("heads", {}).values():
+        yield (
+            f"head '{head['name']}' in {precision}: {100 * head['overlooked']:.1f} % of {head['forbidden']} frames that it forbids pass; "
+            f"margins differ by {head['mean']:.4f} on average, {head['worst']:.3f} at worst, on {head['frames']} frames"
+        )
 
 
 def _cosine(value: float | None) -> str:
