@@ -96,6 +96,9 @@ def test_the_statement_is_what_a_node_would_have_said_frame_by_frame(converted, 
     right, found = (np.array(values) for values in scores.values())
     assert said["frames"] == len(right) == len(frames) * (frames.shape[1] - 3)
     assert said["changed"] == pytest.approx(np.mean((right > THRESHOLD) != (found > THRESHOLD)), abs=1.5 / len(right))
+    own = np.sort(right)[-int(np.floor(0.005 * (len(right) - 1))) - 1]
+    assert said["own_threshold"] == pytest.approx(own, rel=1e-3)
+    assert said["changed_at_own"] == pytest.approx(np.mean((right > own) != (found > own)), abs=1.5 / len(right))
     assert said["worst"] == pytest.approx(np.abs(right - found).max(), rel=0.02) and said["mean"] > 0
     assert said["flagged_fp32"] == pytest.approx(np.mean(whole_runs(OnnxModel(out), frames, actions) > THRESHOLD), abs=1.5 / said["frames"])
     right, found = (np.concatenate(values) for values in margins.values())
@@ -114,14 +117,14 @@ def choice(precision: str, *graphs: str) -> RuntimeChoice:
     return RuntimeChoice("auto", tuple(GraphChoice(graph, "cpu", precision) for graph in graphs), "the CPU", "")
 
 
-def with_verdicts(folder: Path, surprise: float | None, overlooked: float, sha256: str) -> Manifest:
+def with_verdicts(folder: Path, surprise: float | None, overlooked: float, sha256: str, own: float = 0.0) -> Manifest:
     """``folder`` with other figures in its parity.json."""
     content = json.loads((folder / PARITY).read_text())
     rows = content["calibrations"]["int8_dynamic"]
     if surprise is None:
         content["calibrations"] = {}
     else:
-        rows["surprise"]["changed"] = surprise
+        rows["surprise"] |= {"changed": surprise, "changed_at_own": own}
         rows["heads"] = {sha256: {"overlooked": overlooked}}
     (folder / PARITY).write_text(json.dumps(content))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -142,6 +145,10 @@ def test_who_runs_another_precision_is_warned_where_it_matters_and_only_there(co
     assert "head 'fence' is calibrated in fp32; in int8_dynamic 20.0 % of the recorded frames that it forbids pass, more than its miss" in said[1]
     assert len(doubts(bundle, off, choice("int8_dynamic", "encoder"))) == 1, "perception knows no heads"
     assert doubts(bundle, off, choice("fp32", "rollout"), heads) == []
+    quiet = with_verdicts(bundle, 0.0, 0.0, key, own=0.006)
+    assert "0.6 % of recorded frames" in doubts(bundle, quiet, choice("int8_dynamic", "rollout"), heads)[0], "no frame was near the threshold"
+    with_verdicts(bundle, 0.018, 0.2, key)
+    off = read_manifest(bundle)
     assert doubts(bundle, off, choice("int8_dynamic", "heads", "actor"), heads) == [], "neither judges frames"
 
 

@@ -93,7 +93,7 @@ class _Step(nn.Module):
         frame = exact.entered(newest)
         window: list[list[Looked]] = [[] for _ in exact.layers]
         for place in range(last):
-            older = entered[:, place] if exact.tokens == 1 else entered[:, place].unflatten(1, (exact.tokens, -1))
+            older = entered[:, place] if exact.tokens == 1 else entered[:, place].reshape(newest.shape[0], exact.tokens, -1)
             token_through(exact.layers, exact.placed(older, place), self._unpacked(steers[:, place]), window, needed=False)
         hidden = token_through(exact.layers, exact.placed(frame, last), now, window, needed=True)
         change = exact.readout(hidden.reshape(hidden.shape[0], 1, exact.tokens, -1), condition[:, None])

@@ -46,9 +46,9 @@ def _verdicts(precision: str, rows: dict[str, Any]) -> Iterator[str]:
     """What becomes in ``precision`` of thresholds that were calibrated in fp32."""
     if found := rows.get("surprise"):
         yield (
-            f"surprise in {precision}: {100 * found['changed']:.2f} % of {found['frames']} recorded frames judged otherwise, at most "
-            f"{100 * TOLERATED:g} % tolerated; {100 * found['flagged']:.2f} % flagged, {100 * found['flagged_fp32']:.2f} % in fp32; "
-            f"scores differ by {found['mean']:.4f} on average, {found['worst']:.3f} at worst, threshold {found['threshold']:.3f}"
+            f"surprise in {precision}: {100 * found['changed']:.2f} % of {found['frames']} recorded frames judged otherwise by the threshold "
+            f"{found['threshold']:.3f}, {100 * found['changed_at_own']:.2f} % by {found['own_threshold']:.3f}, their own; {100 * TOLERATED:g} % "
+            f"tolerated; scores differ by {found['mean']:.4f} on average, {found['worst']:.3f} at worst"
         )
     for head in rows.get("heads", {}).values():
         yield (
