@@ -9,8 +9,9 @@ import onnx
 import pytest
 import torch
 from test_lean import trained_alike
-from tiny_runs import tiny_config
+from tiny_runs import tiny_bundle, tiny_config
 
+from world_model.bundle import read_manifest
 from world_model.encoders.registry import EncoderConfig, build_encoder
 from world_model.graphs import rollout_graph
 from world_model.jepa import Jepa
@@ -21,8 +22,11 @@ from world_model.precision.rounded import as_rounded
 from world_model.precision.running import opened
 from world_model.predictors.registry import PredictorConfig, build_predictor
 from world_model.predictors.transformer import TransformerPredictor
+from world_model.protocol import Context
+from world_model.runtime import OnnxModel
 from world_model.score import Score, ScoreSettings, fixed_score, score_parts
 from world_model.training.learned import build
+from world_model.untrained import export_untrained
 
 WIDTH = 12
 
@@ -156,6 +160,18 @@ def test_scores_rest_on_it_and_are_the_plain_ones():
     for graph in graphs:
         for found, right in zip(opened(graph).run(None, feed), expected, strict=True):
             np.testing.assert_allclose(found, right.numpy(), atol=1e-4)
+
+
+def test_the_export_of_a_bundle_uses_it(tmp_path_factory, tmp_path):
+    manifest = read_manifest(tiny_bundle(tmp_path_factory.getbasetemp()))
+    config = tiny_config(model={"latent_dim": 8, "predictor": {"kind": "transformer", "width": 16, "depth": 2, "heads": 2}})
+    frames = np.random.default_rng(3).integers(0, 256, (8, *manifest.frame), dtype=np.uint8)
+    gaps = export_untrained(config, manifest, frames, tmp_path / "bundle")
+    assert gaps["rollout"] < 1e-4
+    scan = next(node for node in onnx.load(tmp_path / "bundle" / "rollout.onnx").graph.node if node.op_type == "Scan")
+    assert len(scan.input) == 4, "newest frame, tokens and modulations of the older ones, and the actions"
+    model = OnnxModel(tmp_path / "bundle")
+    assert model.rollout(Context(np.ones((5, 3, 8), np.float32), np.zeros((5, 2, 3), np.float32)), np.zeros((5, 4, 3), np.float32)).shape == (5, 4, 8)
 
 
 def test_only_transformers_are_rewritten():
