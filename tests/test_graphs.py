@@ -10,8 +10,9 @@ from small_backbones import FAMILIES, SIZE, small_backbone
 
 from world_model.encoders.proprioception import Proprioception
 from world_model.encoders.registry import EncoderConfig, build_encoder
-from world_model.graphs import encoder_graph, rollout_graph
+from world_model.graphs import encoder_graph
 from world_model.jepa import Jepa
+from world_model.lean.rollout import lean_rollout_graph
 from world_model.predictors.registry import KINDS, PredictorConfig, build_predictor
 
 FRAME, HISTORY, DIM, ACTIONS = (48, 40, 3), 3, 6, 2
@@ -71,7 +72,7 @@ def test_joints_are_a_second_input_of_the_graph(encoder):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_predictor_becomes_one_graph_for_any_number_of_candidates_and_steps(kind, encoder):
     jepa = model(encoder, PredictorConfig(kind=kind, width=16, depth=2, heads=2, dropout=0.1, horizon=8))
-    runtime, rng = session(rollout_graph(jepa)), np.random.default_rng(0)
+    runtime, rng = session(lean_rollout_graph(jepa)), np.random.default_rng(0)
     for count, horizon in ((1, 1), (5, 1), (1, 8), (4, 7)):
         shapes = {
             "latents": (count, HISTORY, jepa.latent_dim),

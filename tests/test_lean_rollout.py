@@ -38,7 +38,7 @@ def jepa_with(predictor: TransformerPredictor) -> Jepa:
 
 @pytest.fixture(scope="module")
 def predictor() -> TransformerPredictor:
-    return trained_alike(3, 1, depth=3)
+    return trained_alike(3, 1, depth=2)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,8 @@ def assert_alike(graph: onnx.ModelProto, predictor: TransformerPredictor, sizes:
 
 
 def test_the_graph_imagines_what_torch_does_for_any_number_of_candidates_and_steps(lean, predictor):
+    """Four tokens a frame: tests/test_graphs.py."""
     assert_alike(lean, predictor, [(1, 1), (9, 6), (3, 13)])
-
-
-def test_so_it_does_with_four_tokens_a_frame():
-    grid = trained_alike(2, 4, depth=2)
-    assert_alike(lean_rollout_graph(jepa_with(grid)), grid, [(1, 1), (5, 7)])
 
 
 def test_inputs_and_outputs_are_those_of_the_plain_graph(lean, plain):
@@ -132,7 +128,7 @@ def test_other_precisions_imagine_nearly_the_same(lean, predictor, kind):
 
 def test_scores_rest_on_it_and_are_the_plain_ones():
     """Of any number of candidates, whose contexts are repeated, and of a fixed one, which share one context."""
-    config = tiny_config(model={"latent_dim": 8, "predictor": {"kind": "transformer", "width": 16, "depth": 2, "heads": 2}})
+    config = tiny_config(model={"latent_dim": 8, "predictor": {"kind": "transformer", "width": 16, "depth": 1, "heads": 2}})
     torch.manual_seed(0)
     learned = build(config, (64, 64, 3), 3)
     for module in learned.modules().values():
@@ -164,7 +160,7 @@ def test_scores_rest_on_it_and_are_the_plain_ones():
 
 def test_the_export_of_a_bundle_uses_it(tmp_path_factory, tmp_path):
     manifest = read_manifest(tiny_bundle(tmp_path_factory.getbasetemp()))
-    config = tiny_config(model={"latent_dim": 8, "predictor": {"kind": "transformer", "width": 16, "depth": 2, "heads": 2}})
+    config = tiny_config(model={"latent_dim": 8, "predictor": {"kind": "transformer", "width": 16, "depth": 1, "heads": 2}})
     frames = np.random.default_rng(3).integers(0, 256, (8, *manifest.frame), dtype=np.uint8)
     gaps = export_untrained(config, manifest, frames, tmp_path / "bundle")
     assert gaps["rollout"] < 1e-4
@@ -177,5 +173,3 @@ def test_the_export_of_a_bundle_uses_it(tmp_path_factory, tmp_path):
 def test_only_transformers_are_rewritten():
     other = build_predictor(PredictorConfig(width=8, depth=1), 3, 1, WIDTH, 2)
     assert shared_rollout(SimpleNamespace(predictor=other), 3) is None
-    graph = lean_rollout_graph(Jepa(build_encoder(EncoderConfig(kind="vit", size=64, depth=1), 64, 64), other, WIDTH).eval())
-    assert len(next(node for node in graph.graph.node if node.op_type == "Scan").input) == 3, "context and actions, nothing else in the loop's state"
