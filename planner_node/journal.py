@@ -67,6 +67,9 @@ class Kind(IntEnum):
     LOST = 33
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+
+
 @dataclass(frozen=True)
 class Moment:
     """ROS time in ns and a steady clock in s, looked at together."""
@@ -124,22 +127,30 @@ def read_rows(rows: NDArray[np.int64]) -> list[Entry]:
     """The entries of ``rows (N, 4)``.
 
     Raises:
-        JournalError: another shape, or a kind that nobody knows.
+        JournalError: see ``require_journal``.
+    """
+    require_journal(rows)
+    numbers = np.ascontiguousarray(rows[:, 1:], np.int64).view(np.float64).tolist()
+    begins = np.flatnonzero(rows[:, 0] != Kind.VALUES)  # values before the first: their event was in a message that is lost
+    ends = np.append(begins, len(rows))[1:]
+    entries: list[Entry] = []
+    for (kind, what, ros_ns, _), begin, end in zip(rows[begins].tolist(), begins.tolist(), ends.tolist(), strict=True):
+        values = tuple(number for row in numbers[begin + 1 : end] for number in row)
+        entries.append(Entry(_KINDS[kind], what, Moment(ros_ns, numbers[begin][-1]), values))
+    return entries
+
+
+def require_journal(rows: NDArray[np.int64]) -> None:
+    """Refuse what is no journal.
+
+    Raises:
+        JournalError: another shape than ``(N, 4)``, or a kind that nobody knows.
     """
     if rows.ndim != 2 or rows.shape[1] != COLUMNS:
         raise JournalError(f"a journal has rows of {COLUMNS} numbers, not shape {rows.shape}")
-    entries: list[Entry] = []
-    for kind, what, ros_ns, steady in rows.tolist():
-        if kind == Kind.VALUES:
-            if entries:  # else their event was in a message that is lost
-                last = entries[-1]
-                entries[-1] = Entry(last.kind, last.what, last.at, (*last.values, _seconds(what), _seconds(ros_ns), _seconds(steady)))
-            continue
-        try:
-            entries.append(Entry(Kind(kind), what, Moment(ros_ns, _seconds(steady))))
-        except ValueError as error:
-            raise JournalError(f"a journal row of unknown kind: {error}") from error
-    return entries
+    for kind in np.unique(rows[:, 0]).tolist():
+        if kind not in _KINDS:
+            raise JournalError(f"a journal row of unknown kind: {kind} is not a valid Kind")
 
 
 def checksum(text: str) -> int:
@@ -150,8 +161,3 @@ def checksum(text: str) -> int:
 def _bits(seconds: float) -> int:
     bits: int = struct.unpack("<q", struct.pack("<d", seconds))[0]
     return bits
-
-
-def _seconds(bits: int) -> float:
-    seconds: float = struct.unpack("<d", struct.pack("<q", bits))[0]
-    return seconds

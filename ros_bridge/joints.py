@@ -158,13 +158,13 @@ def _trajectory(stamp: int, given: Sequence[str], points: Sequence[_Point], name
     times = np.array([point[0] for point in points], dtype=np.float64) / NS_PER_S
     if times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
         raise JointError("trajectory times are negative or do not increase")
-    positions = np.array([_values(point[1], count, "positions") for point in points])[:, columns]
-    velocities = np.array([_values(point[2], count, "velocities") for point in points])[:, columns]
+    positions = _rows([point[1] for point in points], count, "positions")[:, columns]
+    velocities = _rows([point[2] for point in points], count, "velocities")[:, columns]
     _require_finite(positions, "positions")
     _require_finite(velocities, "velocities")
     accelerations = None
     if len(points[0][3]):
-        accelerations = np.array([_values(point[3], count, "accelerations") for point in points])[:, columns]
+        accelerations = _rows([point[3] for point in points], count, "accelerations")[:, columns]
         _require_finite(accelerations, "accelerations")
     return Trajectory(stamp, times, positions, velocities, accelerations)
 
@@ -187,6 +187,13 @@ def _values(values: Row, count: int, what: str) -> NDArray[np.float64]:
     if len(values) != count:
         raise JointError(f"{what} holds {len(values)} values for {count} joints")
     return np.asarray(values, dtype=np.float64)
+
+
+def _rows(rows: Sequence[Row], count: int, what: str) -> NDArray[np.float64]:
+    wrong = next((row for row in rows if len(row) != count), None)
+    if wrong is not None:
+        raise JointError(f"{what} holds {len(wrong)} values for {count} joints")
+    return np.array(rows, dtype=np.float64)
 
 
 def _require_finite(values: NDArray[np.float64], what: str) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from latent_mpc.bag import BagError, BagMessage, read_messages, read_topics, stamp_ns, status_values
 from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.topic_names import resolved
-from planner_node.journal import COLUMNS, Entry, JournalError, Moment, checksum, read_rows
+from planner_node.journal import COLUMNS, Entry, JournalError, Moment, checksum, read_rows, require_journal
 from ros_bridge.images import image_to_latent
 from ros_bridge.joints import Trajectory, read_joint_state, read_trajectory
 
@@ -133,7 +133,7 @@ class _Pages:
         if columns < 1 or data.size % columns:
             raise JournalError(f"{data.size} numbers in rows of {columns}")
         rows = data.reshape(-1, columns)
-        read_rows(rows)  # what is no journal is refused here, message by message
+        require_journal(rows)  # what is no journal is refused here, message by message
         self._pages.append((int(message.layout.data_offset), rows))
 
     def entries(self) -> tuple[list[Entry], int]:

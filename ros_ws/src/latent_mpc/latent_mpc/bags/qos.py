@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -42,11 +43,19 @@ class OfferedQos:
 
 def read_qos(written: object) -> tuple[OfferedQos, ...]:
     """Profiles from what stands under ``offered_qos_profiles``: YAML text or a list; what cannot be read counts as not given."""
-    if isinstance(written, str):
-        try:
-            written = yaml.safe_load(written)
-        except yaml.YAMLError:
-            return ()
+    return _read_text(written) if isinstance(written, str) else _profiles(written)
+
+
+@lru_cache(maxsize=256)
+def _read_text(text: str) -> tuple[OfferedQos, ...]:
+    """The same of YAML text: most topics of a bag say the same, and slowly."""
+    try:
+        return _profiles(yaml.safe_load(text))
+    except yaml.YAMLError:
+        return ()
+
+
+def _profiles(written: object) -> tuple[OfferedQos, ...]:
     if not isinstance(written, list):
         return ()
     return tuple(_profile(entry) for entry in written if isinstance(entry, dict))
