@@ -12,7 +12,7 @@ from arm_model.urdf import full_model, locked_joints
 _TOOL_DOWN = np.diag([1.0, -1.0, -1.0])
 _TOLERANCE = 1e-6
 _MAX_ITERATIONS = 60
-_DAMPING = 1e-4
+_DAMPING = 1e-4**2 * np.eye(6)
 _MAX_STEP = 0.3
 
 
@@ -78,7 +78,7 @@ class Kinematics:
                     break
                 return q
             jacobian = pin.computeFrameJacobian(self._model, self._data, q, self._frame)[:, self._free]
-            square = jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
+            square = jacobian @ jacobian.T + _DAMPING
             step = jacobian.T @ np.linalg.solve(square, error)
             q[self._free] += step * min(1.0, _MAX_STEP / max(float(np.abs(step).max()), 1e-12))
         posture = "down" if self.arm.tool_pitch == 0 else "tilted as described"

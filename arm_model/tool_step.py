@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,13 @@ class ToolStep:
         """Number of driven axes, A."""
         return sum(low < high for low, high in zip(self.lower, self.upper, strict=True))
 
+    @cached_property
+    def _box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.lower), np.array(self.upper)
+
     def clamp(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Nearest points ``(..., 3)`` of the workspace box."""
-        return np.clip(points, self.lower, self.upper)
+        return points.clip(*self._box)
 
     def advance(self, points: NDArray[np.float64], actions: NDArray[np.floating]) -> NDArray[np.float64]:
         """Commanded points ``(..., 3)`` after ``actions (..., A)``, which are clipped to [-1, 1]."""

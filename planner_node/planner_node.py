@@ -26,15 +26,14 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from arm_model import Kinematics, ToolStep, load_arm
 from planner_node.episode import Code
-from planner_node.guardrails.registry import build_guardrails, build_posture_check
+from planner_node.equipping import equip
 from planner_node.guardrails.zones_in_force import ZoneSet
 from planner_node.journal import Moment, checksum
 from planner_node.outlet import Values
 from planner_node.plan import Plan
 from planner_node.planner_parameters import PlannerParameters
-from planner_node.proposer import Equipment, Proposer
+from planner_node.proposer import Proposer
 from planner_node.solvers.solver import Deadline
 from ros_bridge import diagnostics, qos
 from ros_bridge.images import ImageError, image_to_latent
@@ -47,39 +46,15 @@ from ros_bridge.scheduling import schedule
 from ros_bridge.sign_of_life import SignOfLife
 from ros_bridge.stamps import header_at, now_ns, stamp_ns
 from ros_bridge.worker import Worker
-from world_model.bundle import BundleError, read_manifest
+from world_model.bundle import read_manifest
 from world_model.heads.onnx_head import OnnxHead
 from world_model.precision.tolerance import doubts
-from world_model.runtimes import BundleModel, open_model
-from world_model.runtimes.config import PLANNER_GRAPHS
-from world_model.surprise import Reading, carried_calibration
+from world_model.surprise import Reading
 
 _SAID_AGAIN_S = 1.0
 # Beyond the deadline of a search: what the worker does besides takes milliseconds.
 _STUCK_S = 2.0
 _UNREPORTED = 1000
-
-
-def equip(p: PlannerParameters, graphs: tuple[str, ...] = PLANNER_GRAPHS) -> tuple[Equipment, BundleModel]:
-    """What the parameters that are fixed at the start ask for, and the model in it; ``graphs`` are those that will run.
-
-    Raises:
-        ValueError: the bundle, the arm, a guardrail or a head cannot be read, or they do not belong together.
-    """
-    arm, manifest = load_arm(p.robot), read_manifest(p.model)
-    if manifest.joints != arm.joints:
-        raise BundleError(f"{p.model} was trained for joints {', '.join(manifest.joints)}, not for those of {arm.name}")
-    kinematics, tool_step = Kinematics(arm), ToolStep.from_json(manifest.tool_step)
-    if tool_step.action_dim != manifest.action_dim:
-        raise BundleError(f"{p.model}: its tool step drives {tool_step.action_dim} axes, its actions {manifest.action_dim}")
-    posture = build_posture_check(p.guardrails, arm) if p.guardrails else None
-    guardrails = tuple(build_guardrails(p.guardrails, arm, kinematics, tool_step)) if p.guardrails else ()
-    model = open_model(p.model, p.runtime_config(graphs))
-    heads = [OnnxHead(folder.strip(), manifest) for folder in p.guardrail_heads.split(",") if folder.strip()]
-    cost_heads = tuple(head for head in heads if head.card.kind == "goal-cost")
-    surprise = carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim)
-    safety_heads = tuple(head for head in heads if head not in cost_heads)
-    return Equipment(arm, kinematics, tool_step, model, surprise, safety_heads, cost_heads, guardrails, posture), model
 
 
 class PlannerNode(LifecycleNode):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,51 +56,58 @@ def _same(pixels: U8) -> U8:
     return pixels
 
 
-def _from_yuv(code: int) -> _Colour:
+def _converted(pixels: U8, code: str) -> U8:
+    """What OpenCV makes of ``pixels`` by one of its conversions; it is loaded when there is one, and rgb8 needs none."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(pixels, getattr(cv2, code)), np.uint8)
+
+
+def _from_yuv(code: str) -> _Colour:
     def convert(rows: U8, height: int, width: int) -> U8:
         if width % 2:
             raise ImageError(f"image is {width} pixels wide, two pixels share their colour in this encoding")
-        return np.asarray(cv2.cvtColor(rows.reshape(height, width, 2), code), np.uint8)
+        return _converted(rows.reshape(height, width, 2), code)
 
     return _Colour(2, convert, _same)
 
 
-def _from_bayer(code: int) -> _Colour:
+def _from_bayer(code: str) -> _Colour:
     def convert(rows: U8, height: int, width: int) -> U8:
         if height < 2 or width < 2 or height % 2 or width % 2:
             raise ImageError(f"image is {width} x {height} pixels, a Bayer pattern needs pairs of rows and columns")
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), code), np.uint8)
+        return _converted(np.ascontiguousarray(rows), code)
 
     return _Colour(1, convert, _same)
 
 
-def _channels(count: int, code: int | None) -> _Colour:
+def _channels(count: int, code: str | None) -> _Colour:
     """``count`` bytes a pixel; ``code``: how OpenCV calls what makes red, green and blue of them, None where they are that."""
 
     def convert(rows: U8, height: int, width: int) -> U8:
         return rows.reshape(height, width, count)
 
-    return _Colour(count, convert, _same if code is None else lambda pixels: np.asarray(cv2.cvtColor(pixels, code), np.uint8))
+    return _Colour(count, convert, _same if code is None else lambda pixels: _converted(pixels, code))
 
 
 # OpenCV names a Bayer pattern by the second row, second and third column; ROS by the first row's first two pixels, then the second's.
 _COLOUR: dict[str, _Colour] = {
     "rgb8": _channels(3, None),
-    "bgr8": _channels(3, cv2.COLOR_BGR2RGB),
-    "rgba8": _channels(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _channels(4, cv2.COLOR_BGRA2RGB),
-    "mono8": _channels(1, cv2.COLOR_GRAY2RGB),
-    "8UC1": _channels(1, cv2.COLOR_GRAY2RGB),
-    "8UC3": _channels(3, cv2.COLOR_BGR2RGB),
-    "8UC4": _channels(4, cv2.COLOR_BGRA2RGB),
-    "bayer_rggb8": _from_bayer(cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": _from_bayer(cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": _from_bayer(cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": _from_bayer(cv2.COLOR_BayerGB2RGB),
-    "yuv422": _from_yuv(cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": _from_yuv(cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": _from_yuv(cv2.COLOR_YUV2RGB_YUY2),
-    "yuyv": _from_yuv(cv2.COLOR_YUV2RGB_YUY2),
+    "bgr8": _channels(3, "COLOR_BGR2RGB"),
+    "rgba8": _channels(4, "COLOR_RGBA2RGB"),
+    "bgra8": _channels(4, "COLOR_BGRA2RGB"),
+    "mono8": _channels(1, "COLOR_GRAY2RGB"),
+    "8UC1": _channels(1, "COLOR_GRAY2RGB"),
+    "8UC3": _channels(3, "COLOR_BGR2RGB"),
+    "8UC4": _channels(4, "COLOR_BGRA2RGB"),
+    "bayer_rggb8": _from_bayer("COLOR_BayerBG2RGB"),
+    "bayer_bggr8": _from_bayer("COLOR_BayerRG2RGB"),
+    "bayer_gbrg8": _from_bayer("COLOR_BayerGR2RGB"),
+    "bayer_grbg8": _from_bayer("COLOR_BayerGB2RGB"),
+    "yuv422": _from_yuv("COLOR_YUV2RGB_UYVY"),
+    "uyvy": _from_yuv("COLOR_YUV2RGB_UYVY"),
+    "yuv422_yuy2": _from_yuv("COLOR_YUV2RGB_YUY2"),
+    "yuyv": _from_yuv("COLOR_YUV2RGB_YUY2"),
 }
 _DEPTH = {"16UC1": 2, "mono16": 2, "32FC1": 4}
 COLOUR_ENCODINGS = tuple(_COLOUR)
@@ -158,6 +164,8 @@ def compressed_pixels(msg: CompressedMessage) -> U8:
     Raises:
         ImageError: it is a depth image, has 16 bits per colour, or cannot be decoded.
     """
+    import cv2
+
     form = str(msg.format)
     if "compressedDepth" in form or form.split(";")[0].strip() in _DEPTH:
         raise ImageError(f"compressed image format is '{form}', a depth image")
@@ -176,6 +184,8 @@ def compressed_depth_metres(msg: CompressedMessage) -> NDArray[np.float32]:
     Raises:
         ImageError: another format, or it cannot be decoded.
     """
+    import cv2
+
     form = str(msg.format)
     if "compressedDepth" in form and not form.startswith("16UC1"):
         raise ImageError(f"compressed depth format is '{form}', expected '16UC1; compressedDepth'")
@@ -210,6 +220,8 @@ def _from_millimetres(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _imdecode(data: Any, flags: int, form: str) -> NDArray[Any]:
+    import cv2
+
     content = np.frombuffer(data, np.uint8)
     if content.size == 0:
         raise ImageError("compressed image is empty")

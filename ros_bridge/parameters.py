@@ -19,12 +19,13 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, get_type_hints
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.node import Node
-from rclpy.parameter import Parameter
+# The dataclasses are read without a node too, from a bag: only what declares them waits for rclpy.
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
 
 T = TypeVar("T", bool, int, float, str, "tuple[float, ...]", "tuple[int, ...]", "tuple[str, ...]")
 
@@ -35,14 +36,15 @@ class _Dataclass(Protocol):
 
 C = TypeVar("C", bound=_Dataclass)
 
-_TYPES: dict[object, Parameter.Type] = {
-    bool: Parameter.Type.BOOL,
-    int: Parameter.Type.INTEGER,
-    float: Parameter.Type.DOUBLE,
-    str: Parameter.Type.STRING,
-    tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
-    tuple[int, ...]: Parameter.Type.INTEGER_ARRAY,
-    tuple[str, ...]: Parameter.Type.STRING_ARRAY,
+# Names in rclpy.parameter.Parameter.Type.
+_TYPES: dict[object, str] = {
+    bool: "BOOL",
+    int: "INTEGER",
+    float: "DOUBLE",
+    str: "STRING",
+    tuple[float, ...]: "DOUBLE_ARRAY",
+    tuple[int, ...]: "INTEGER_ARRAY",
+    tuple[str, ...]: "STRING_ARRAY",
 }
 _LARGEST_INTEGER = 2**63 - 1
 
@@ -83,6 +85,9 @@ def declare(node: Node, parameters: type[C], on_change: Callable[[C, frozenset[s
         ParameterError: a value given on the command line or in a parameter file has the wrong type or lies outside its range,
             or the dataclass itself refuses the values (a ``ValueError`` from its ``__post_init__``).
     """
+    from rcl_interfaces.msg import SetParametersResult
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
     hints = get_type_hints(parameters)
     fields = {field.name: field for field in dataclasses.fields(parameters)}
     values: dict[str, object] = {}
@@ -138,11 +143,14 @@ def parameters_of(parameters: type[C], values: Mapping[str, object]) -> C:
 
 
 def _descriptor(field: dataclasses.Field[Any], hint: object, read_only: bool) -> ParameterDescriptor:
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+    from rclpy.parameter import Parameter
+
     low, high = field.metadata["at_least"], field.metadata["at_most"]
     choices = field.metadata["choices"]
     descriptor = ParameterDescriptor(
         name=field.name,
-        type=_TYPES[hint].value,
+        type=Parameter.Type[_TYPES[hint]].value,
         description=field.metadata["description"],
         additional_constraints=f"one of: {', '.join(choices)}" if choices else "",
         read_only=read_only,

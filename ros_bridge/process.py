@@ -14,13 +14,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 
+from ros_bridge.exit_status import BAD_INPUT_STATUS, OK_STATUS
+
 PARENT_VARIABLE = "LATENT_MPC_PARENT"
 """Environment variable with the process id of a launch file that its nodes are not to outlive."""
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.5
-OK_STATUS = 0
-BAD_INPUT_STATUS = 2
 
 
 class StartError(ValueError):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from builtin_interfaces.msg import Time
-from rclpy.node import Node
 from std_msgs.msg import Header
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 NS_PER_S = 1_000_000_000
 

@@ -38,7 +38,8 @@ from latent_mpc.bringup import MODULES, transport
 from latent_mpc.launch_arguments import LaunchArgument
 from latent_mpc.launch_parameters import overlay, shipped_parameters
 from launch import Event, EventHandler, LaunchContext, LaunchDescription
-from ros_bridge.process import BAD_INPUT_STATUS, PARENT_VARIABLE
+from ros_bridge.exit_status import BAD_INPUT_STATUS
+from ros_bridge.process import PARENT_VARIABLE
 
 LIFECYCLE = ("guardrail_node", "planner_node")
 """Lifecycle nodes, in the order in which they are brought up."""

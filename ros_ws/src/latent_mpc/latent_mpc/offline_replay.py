@@ -26,11 +26,11 @@ from latent_mpc.offline_guardrail import Guarded, commands_as_trajectories, guar
 from latent_mpc.offline_perception import Sight
 from latent_mpc.offline_planner import PlannerReplay, Proposals, Proposed
 from latent_mpc.topic_names import SHADOW
+from planner_node.equipping import equip
 from planner_node.grid import stamp_of_slot
 from planner_node.guard_assembly import build_guard
 from planner_node.guardrail_parameters import GuardrailParameters
 from planner_node.journal import Kind
-from planner_node.planner_node import equip
 from planner_node.planner_parameters import PlannerParameters
 from ros_bridge.parameters import parameters_of
 from world_model.perception import Perception

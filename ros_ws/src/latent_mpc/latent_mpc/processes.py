@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from ros_bridge.process import BAD_INPUT_STATUS
+from ros_bridge.exit_status import BAD_INPUT_STATUS
 
 _LAST_LINES = 3
 _PATIENCE = ((signal.SIGINT, 10.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
