@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,15 @@ _SHORTEST_POINT = 24  # four empty sequences and a duration
 
 class CdrError(ValueError):
     """A payload that is no whole message, with the reason in one line."""
+
+
+class Points(NamedTuple):
+    """The points of a trajectory: ``ns (P,) int64`` from its start, the rest ``(P, J) float64``."""
+
+    ns: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    accelerations: NDArray[np.float64] | None
 
 
 class CdrReader:
@@ -94,6 +103,46 @@ class CdrReader:
     def points(self) -> int:
         """How many points a sequence of JointTrajectoryPoint has."""
         return self.count(_SHORTEST_POINT)
+
+    def like_points(self, joints: int) -> Points | None:
+        """A sequence of JointTrajectoryPoint at once, where each gives positions, velocities and, or none of them, accelerations of ``joints``
+        joints and no effort, as most do; else None, and nothing was taken.
+        """
+        begin = self._at
+        found = self._like_points(self.points(), joints)
+        if found is None:
+            self._at = begin
+        return found
+
+    def _like_points(self, count: int, joints: int) -> Points | None:
+        block = _DOUBLE * joints
+        length = self._aligned(4)
+        first = length + 4 + (_ENCAPSULATION - length - 4) % _DOUBLE
+        given = first + 2 * block + 8  # how many accelerations the first point has
+        if not count or not joints or given + 4 > len(self._payload):
+            return None
+        accelerated = self._u32(self._payload, given)[0] == joints
+        counted = [(block, joints), (2 * block + 8, joints * accelerated), ((3 * block + 16) if accelerated else given + 4 - first, 0)]
+        stamp = counted[-1][0] + 4
+        # What follows a stamp is the next point's number of positions, and then, at a multiple of eight, they.
+        stride = -(-(stamp + 12) // _DOUBLE) * _DOUBLE
+        end = first + (count - 1) * stride + stamp + 8
+        if end > len(self._payload):
+            return None
+
+        def column(at: int, rows: int, kind: str, *shape: int) -> NDArray[Any]:
+            dtype = np.dtype(kind).newbyteorder("<" if self._order else ">")
+            steps = (stride, dtype.itemsize)[: 1 + len(shape)]
+            return np.ndarray((rows, *shape), dtype, self._payload, at, steps)
+
+        counted_right = all((column(first + at, count, "u4") == number).all() for at, number in counted)
+        nanoseconds = column(first + stamp + 4, count, "u4").astype(np.int64)
+        others = column(first + stamp + 8, count - 1, "u4") == joints
+        if not counted_right or self._u32(self._payload, length)[0] != joints or not others.all() or (nanoseconds >= NS_PER_S).any():
+            return None
+        self._at = end
+        blocks = [column(first + at, count, "f8", joints).astype(np.float64) for at in (0, block + 8, 2 * block + 16)[: 2 + accelerated]]
+        return Points(column(first + stamp, count, "i4").astype(np.int64) * NS_PER_S + nanoseconds, blocks[0], blocks[1], blocks[2] if accelerated else None)
 
     def end(self) -> None:
         """Nothing more may follow."""

@@ -13,7 +13,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from ros_bridge.cdr import CdrError, CdrReader
+from ros_bridge.cdr import CdrError, CdrReader, Points
 from ros_bridge.stamps import NS_PER_S, header_at, stamp_ns
 
 Row = Sequence[float] | NDArray[np.float64]
@@ -101,14 +101,17 @@ def read_trajectory_payload(payload: bytes, names: Sequence[str]) -> Trajectory:
     try:
         cdr = CdrReader(payload)
         stamp, _, given = cdr.stamp_ns(), cdr.text(), cdr.texts()
+        alike = cdr.like_points(len(given))
         points: list[_Point] = []
-        for _ in range(cdr.points()):
+        for _ in range(0 if alike is not None else cdr.points()):
             positions, velocities, accelerations, _ = cdr.doubles(), cdr.doubles(), cdr.doubles(), cdr.doubles()
             points.append((cdr.stamp_ns(), positions, velocities, accelerations))
         cdr.end()
     except CdrError as error:
         raise JointError(str(error)) from error
-    return _trajectory(stamp, given, points, names)
+    if alike is None:
+        return _trajectory(stamp, given, points, names)
+    return _in_order(stamp, alike, _columns(given, names, exact=True))
 
 
 def trajectory_message(trajectory: Trajectory, names: Sequence[str], frame_id: str = "") -> JointTrajectory:
@@ -155,18 +158,27 @@ def _trajectory(stamp: int, given: Sequence[str], points: Sequence[_Point], name
     if not points:
         raise JointError("trajectory has no points")
     count = len(given)
-    times = np.array([point[0] for point in points], dtype=np.float64) / NS_PER_S
-    if times[0] < 0.0 or np.any(np.diff(times) <= 0.0):
+    ns = np.array([point[0] for point in points], dtype=np.int64)
+    _require_increasing(ns)
+    positions = _rows([point[1] for point in points], count, "positions")
+    velocities = _rows([point[2] for point in points], count, "velocities")
+    accelerations = _rows([point[3] for point in points], count, "accelerations") if len(points[0][3]) else None
+    return _in_order(stamp, Points(ns, positions, velocities, accelerations), columns)
+
+
+def _in_order(stamp: int, points: Points, columns: list[int]) -> Trajectory:
+    _require_increasing(points.ns)
+    positions, velocities = points.positions[:, columns], points.velocities[:, columns]
+    accelerations = None if points.accelerations is None else points.accelerations[:, columns]
+    for values, what in ((positions, "positions"), (velocities, "velocities"), (accelerations, "accelerations")):
+        if values is not None:
+            _require_finite(values, what)
+    return Trajectory(stamp, points.ns.astype(np.float64) / NS_PER_S, positions, velocities, accelerations)
+
+
+def _require_increasing(ns: NDArray[np.int64]) -> None:
+    if ns[0] < 0 or np.any(np.diff(ns) <= 0):
         raise JointError("trajectory times are negative or do not increase")
-    positions = _rows([point[1] for point in points], count, "positions")[:, columns]
-    velocities = _rows([point[2] for point in points], count, "velocities")[:, columns]
-    _require_finite(positions, "positions")
-    _require_finite(velocities, "velocities")
-    accelerations = None
-    if len(points[0][3]):
-        accelerations = _rows([point[3] for point in points], count, "accelerations")[:, columns]
-        _require_finite(accelerations, "accelerations")
-    return Trajectory(stamp, times, positions, velocities, accelerations)
 
 
 def _columns(given: Sequence[str], asked: Sequence[str], exact: bool) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -12,6 +13,8 @@ from latent_mpc.json_file import write_json
 _TOPICS, _CHANGES = "Topics", "Changes"
 _SIGNATURE, _TEXT = "report.json", "report.md"
 _DIFFERS_STATUS = 1
+# A replay makes a great many objects that stay. To look for cycles among them as often as Python does would take a twentieth of its time.
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
 def replay(
@@ -50,6 +53,7 @@ def replay(
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")] = None,  # noqa: UP045
 ) -> None:
     """Put a bag through perception, planner and guardrail without DDS, and compare plans and commands with the recorded ones."""
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     from latent_mpc.offline_bag import ReplayTopics
     from latent_mpc.offline_replay import OUTPUT, ReplayConfig, write_output
     from latent_mpc.offline_replay import replay as run_replay

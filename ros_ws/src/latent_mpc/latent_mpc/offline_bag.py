@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from latent_mpc.bag import BagError, BagMessage, read_messages, read_topics, stamp_ns, status_values
 from latent_mpc.bags.profiles import OWN_TOPICS
+from latent_mpc.bags.reader import BagReader
+from latent_mpc.bags.storage import RawMessage
 from latent_mpc.topic_names import resolved
 from planner_node.journal import COLUMNS, Entry, JournalError, Moment, checksum, read_rows, require_journal
 from ros_bridge.images import image_to_latent
-from ros_bridge.joints import Trajectory, read_joint_state, read_trajectory
+from ros_bridge.joints import JointError, Trajectory, read_joint_state, read_trajectory, read_trajectory_payload
 
 PLAN, PLANNER_STATUS, GUARDRAIL_STATUS = "/planner/plan", "/planner/status", "/guardrail/status"
 _PLANNER_JOURNAL, _GUARDRAIL_JOURNAL = "/planner/journal", "/guardrail/journal"
@@ -203,16 +205,26 @@ def read_recorded(
         _PLANNER_SETTINGS: settings(recorded.planner_settings),
         _GUARDRAIL_SETTINGS: settings(recorded.guardrail_settings),
     }
-    counted: Counter[str] = Counter()
-    for message in topics.messages(bag, takers):
-        recorded.start_ns = message.time_ns if not counted else recorded.start_ns
-        recorded.end_ns = max(recorded.end_ns, message.time_ns)
-        counted[message.topic] += 1
-        header = getattr(message.message, "header", None)
-        try:
-            takers[message.topic](Timed(message.time_ns, stamp_ns(header.stamp) if header is not None else message.time_ns, message.message))
-        except (ValueError, IndexError, TypeError) as error:
-            recorded.refuse(message.topic, error)
+    of_trajectories = {topics.command: recorded.commands, PLAN: recorded.plans}
+    ours = {topics.held(topic): topic for topic in takers}
+    with BagReader(bag) as reader:
+        for raw in reader.raw(ours):
+            topic = ours[raw.channel.topic]
+            path = _trajectory_in(raw, joints) if topic in of_trajectories else None
+            if path is not None:
+                of_trajectories[topic].append(Timed(raw.time_ns, path.stamp_ns, path))
+            else:
+                try:
+                    message = reader.decode(raw)
+                except BagError:
+                    continue  # somebody may have published no message at all
+                header = getattr(message, "header", None)
+                try:
+                    takers[topic](Timed(raw.time_ns, stamp_ns(header.stamp) if header is not None else raw.time_ns, message))
+                except (ValueError, IndexError, TypeError) as error:
+                    recorded.refuse(topic, error)
+            recorded.start_ns = recorded.start_ns or raw.time_ns
+            recorded.end_ns = max(recorded.end_ns, raw.time_ns)
     if not recorded.joints:
         reason = recorded.first_refusal.get(topics.joint_states, "it is empty")
         raise BagError(f"{bag}: no usable joint state on {topics.joint_states}: {reason}")
@@ -220,6 +232,16 @@ def read_recorded(
     recorded.guardrail_journal, lost_too = guardrail_pages.entries()
     recorded.lost_rows = lost + lost_too
     return recorded
+
+
+def _trajectory_in(raw: RawMessage, joints: Sequence[str]) -> Trajectory | None:
+    """What is in the bytes of a trajectory, without a message made of them, which takes three times as long; None: the message may say more."""
+    if raw.channel.msgtype != "trajectory_msgs/msg/JointTrajectory":
+        return None
+    try:
+        return read_trajectory_payload(raw.data, joints)
+    except JointError:
+        return None
 
 
 def by_stamp(entries: Sequence[Timed]) -> dict[int, list[Timed]]:

@@ -65,16 +65,14 @@ def _make_store(channel: Channel, fallback: Stores) -> Typestore | str:
         return standard if channel.msgtype in standard.fielddefs else f"the bag does not say what {channel.msgtype or 'its type'} looks like"
     try:
         types = _parse(channel)
+        # One class for one type, wherever it looks as everybody expects.
+        if channel.msgtype in types and all(standard.fielddefs.get(name) == fields for name, fields in types.items()):
+            return standard
         store = get_typestore(Stores.EMPTY)
         store.register(types)
     except _BROKEN as error:
         return f"the definition of {channel.msgtype} in the bag cannot be read: {' '.join(str(error).split())}"
-    if channel.msgtype not in store.fielddefs:
-        return f"the definition in the bag is not that of {channel.msgtype}"
-    # One class for one type, wherever it looks as everybody expects.
-    if all(name in standard.fielddefs and standard.fielddefs[name] == fields for name, fields in types.items()):
-        return standard
-    return store
+    return store if channel.msgtype in store.fielddefs else f"the definition in the bag is not that of {channel.msgtype}"
 
 
 def _parse(channel: Channel) -> Typesdict:
