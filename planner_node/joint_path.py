@@ -25,11 +25,22 @@ class JointPath:
 
     def tool_at(self, time_s: float) -> NDArray[np.float64]:
         """Commanded tool point ``(3,) m`` at ``time_s``, held before the beginning and after the end."""
-        return np.array([np.interp(time_s, self.times, self.points[:, axis]) for axis in range(3)])
+        return self._at(time_s, self.points)
 
     def joints_at(self, time_s: float) -> NDArray[np.float64]:
         """Commanded joints ``(J,) rad`` at ``time_s``."""
-        return np.array([np.interp(time_s, self.times, self.positions[:, joint]) for joint in range(self.positions.shape[1])])
+        return self._at(time_s, self.positions)
+
+    def _at(self, time_s: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What ``np.interp`` makes of each column of ``values (P, C)``, to the bit, and many times as fast: it is asked for everywhere."""
+        times = self.times
+        after = int(times.searchsorted(time_s, "right"))
+        if after == 0 or after == len(times) or times[after - 1] == time_s:
+            row: NDArray[np.float64] = values[max(0, after - 1)].copy()
+            return row
+        slope = (values[after] - values[after - 1]) / (times[after] - times[after - 1])
+        between: NDArray[np.float64] = slope * (time_s - times[after - 1]) + values[after - 1]
+        return between
 
 
 def resolve(

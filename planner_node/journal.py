@@ -130,13 +130,13 @@ def read_rows(rows: NDArray[np.int64]) -> list[Entry]:
         JournalError: see ``require_journal``.
     """
     require_journal(rows)
-    numbers = np.ascontiguousarray(rows[:, 1:], np.int64).view(np.float64).tolist()
+    numbers: list[float] = np.ascontiguousarray(rows[:, 1:], np.int64).view(np.float64).ravel().tolist()
     begins = np.flatnonzero(rows[:, 0] != Kind.VALUES)  # values before the first: their event was in a message that is lost
     ends = np.append(begins, len(rows))[1:]
     entries: list[Entry] = []
     for (kind, what, ros_ns, _), begin, end in zip(rows[begins].tolist(), begins.tolist(), ends.tolist(), strict=True):
-        values = tuple(number for row in numbers[begin + 1 : end] for number in row)
-        entries.append(Entry(_KINDS[kind], what, Moment(ros_ns, numbers[begin][-1]), values))
+        values = tuple(numbers[_IN_A_ROW * (begin + 1) : _IN_A_ROW * end])
+        entries.append(Entry(_KINDS[kind], what, Moment(ros_ns, numbers[_IN_A_ROW * begin + 2]), values))
     return entries
 
 

@@ -274,7 +274,12 @@ class SurpriseMonitor:
         due = stamp_s - steps * self._period_s
         if not self._frames or due < self._frames[0].stamp_s - _ALMOST * self._period_s:
             return None
-        return min(self._frames, key=lambda frame: abs(frame.stamp_s - due))
+        nearest = self._frames[-1]
+        for frame in reversed(self._frames):  # stamps only grow: where it gets worse, it stays worse
+            if abs(frame.stamp_s - due) > abs(nearest.stamp_s - due):
+                break
+            nearest = frame
+        return nearest
 
     def _compare(self, frame: _Frame) -> _Frame:
         """``frame`` with its terms: one rollout for all horizons."""

@@ -239,10 +239,20 @@ def _failed(reason: str) -> typer.Exit:
     return typer.Exit(FAILED_STATUS)
 
 
+def _asked_for(arguments: Sequence[str]) -> typer.Typer:
+    """The application, or only the group of commands that ``arguments`` begin with: typer builds all there are before it looks which is meant."""
+    asked = next((group.typer_instance for group in app.registered_groups if arguments and group.typer_instance.info.name == arguments[0]), None)
+    if asked is None:
+        return app
+    only = typer.Typer(name=app.info.name, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    only.add_typer(asked)
+    return only
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; bad input (``ValueError``, ``OSError``, wrong usage) becomes one line on stderr and status 2."""
     try:
-        status = app(list(arguments), prog_name="latent-mpc", standalone_mode=False)
+        status = _asked_for(arguments)(list(arguments), prog_name="latent-mpc", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except typer.TyperException as error:
         reason = error.format_message()

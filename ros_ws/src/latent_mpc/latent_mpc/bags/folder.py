@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,9 +59,15 @@ def storage_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found, key=lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]))
 
 
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """YAML that is only read: a bag is opened several times, each time for something else, and its metadata take longer than all else."""
+    return yaml.load(text, Loader=_LOADER)
+
+
 def _with_metadata(path: Path) -> BagFolder:
     try:
-        read = yaml.load((path / METADATA).read_text(), Loader=_LOADER)
+        read = _parsed((path / METADATA).read_text())
         information = read["rosbag2_bagfile_information"]
         version = int(information["version"])
         names = [PurePosixPath(str(name)).name for name in information["relative_file_paths"]]
