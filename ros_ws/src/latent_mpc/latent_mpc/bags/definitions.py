@@ -8,8 +8,8 @@ from typing import Any
 from rosbags.interfaces.typing import Typesdict
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
+from latent_mpc.bags.reading_store import ReadingStore
 from latent_mpc.bags.storage import BagError, Channel
 
 _SEPARATOR = "=" * 80 + "\n"
@@ -29,7 +29,7 @@ class Definitions:
     def __init__(self, fallback: Stores) -> None:
         """``fallback``: the distribution whose definitions hold for types that a bag does not define."""
         self._fallback = fallback
-        self._stores: dict[tuple[str, str], Typestore | str] = {}
+        self._stores: dict[tuple[str, str], ReadingStore | str] = {}
 
     def trouble(self, channel: Channel) -> str:
         """Why messages of a channel cannot be decoded, or nothing."""
@@ -50,14 +50,14 @@ class Definitions:
         except _BROKEN as error:
             raise BagError(f"a message on {channel.topic} cannot be decoded as {channel.msgtype}") from error
 
-    def _store(self, channel: Channel) -> Typestore | str:
+    def _store(self, channel: Channel) -> ReadingStore | str:
         key = (channel.msgtype, channel.definition)
         if key not in self._stores:
             self._stores[key] = _make_store(channel, self._fallback)
         return self._stores[key]
 
 
-def _make_store(channel: Channel, fallback: Stores) -> Typestore | str:
+def _make_store(channel: Channel, fallback: Stores) -> ReadingStore | str:
     if channel.serialization not in ("", "cdr"):
         return f"serialized as '{channel.serialization}', this reads cdr"
     standard = _standard(fallback)
@@ -72,7 +72,7 @@ def _make_store(channel: Channel, fallback: Stores) -> Typestore | str:
         store.register(types)
     except _BROKEN as error:
         return f"the definition of {channel.msgtype} in the bag cannot be read: {' '.join(str(error).split())}"
-    return store if channel.msgtype in store.fielddefs else f"the definition in the bag is not that of {channel.msgtype}"
+    return ReadingStore(store) if channel.msgtype in store.fielddefs else f"the definition in the bag is not that of {channel.msgtype}"
 
 
 def _parse(channel: Channel) -> Typesdict:
@@ -87,5 +87,5 @@ def _parse(channel: Channel) -> Typesdict:
 
 
 @cache
-def _standard(store: Stores) -> Typestore:
-    return get_typestore(store)
+def _standard(store: Stores) -> ReadingStore:
+    return ReadingStore(get_typestore(store))
