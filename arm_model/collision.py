@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arm_model.description import ArmDescription, ArmError
 from arm_model.scene import EMPTY, Box, Capsule, Obstacle, Scene, Sphere
-from arm_model.urdf import full_model, locked_joints, resolved_urdf
+from arm_model.urdf import collision_shapes, full_model, locked_joints
 
 # Coal's own 1e-6 m leaves nearest points of separate shapes a few degrees off on flat faces; this costs no more. How deep shapes overlap is another
 # algorithm's (EPA) to say, which fails at finer tolerances than its own.
@@ -49,11 +49,7 @@ class CollisionModel:
     def __init__(self, arm: ArmDescription, scene: Scene = EMPTY) -> None:
         self.arm = arm
         full = full_model(arm)
-        try:
-            shapes = pin.buildGeomFromUrdfString(full, resolved_urdf(arm.urdf), pin.GeometryType.COLLISION)
-        except (RuntimeError, ValueError) as error:
-            raise ArmError(f"{arm.urdf}: its collision shapes cannot be read: {' '.join(str(error).split())}") from error
-        self._model, (self._shapes,) = pin.buildReducedModel(full, [shapes], locked_joints(arm, full), pin.neutral(full))
+        self._model, (self._shapes,) = pin.buildReducedModel(full, [collision_shapes(arm, full)], locked_joints(arm, full), pin.neutral(full))
         for shape in self._shapes.geometryObjects:
             if isinstance(shape.geometry, coal.BVHModelBase):
                 shape.geometry.buildConvexHull(True, "Qt")

@@ -9,7 +9,7 @@ import pinocchio as pin
 from numpy.typing import NDArray
 
 from arm_model.description import ArmDescription, ArmError
-from arm_model.urdf import full_model, locked_joints, resolved_urdf
+from arm_model.urdf import collision_shapes, full_model, locked_joints
 
 
 class Reach:
@@ -25,8 +25,7 @@ class Reach:
 
     def __init__(self, arm: ArmDescription) -> None:
         full = full_model(arm)
-        shapes = pin.buildGeomFromUrdfString(full, resolved_urdf(arm.urdf), pin.GeometryType.COLLISION)
-        self._model, (shapes,) = pin.buildReducedModel(full, [shapes], locked_joints(arm, full), pin.neutral(full))
+        self._model, (shapes,) = pin.buildReducedModel(full, [collision_shapes(arm, full)], locked_joints(arm, full), pin.neutral(full))
         self._links: dict[str, NDArray[np.float64]] = {}
         for shape in shapes.geometryObjects:
             shape.geometry.computeLocalAABB()

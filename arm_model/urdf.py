@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import coal
 import pinocchio as pin
 
 from arm_model.description import ArmDescription, ArmError
@@ -28,6 +29,22 @@ def resolved_urdf(urdf: Path) -> str:
             raise ArmError(f"{urdf}: mesh {name} does not exist")
         mesh.set("filename", str(path))
     return ElementTree.tostring(tree.getroot(), encoding="unicode")
+
+
+# A mesh is read once for all who measure with it.
+_MESHES = coal.CachedMeshLoader()
+
+
+def collision_shapes(arm: ArmDescription, full: pin.Model) -> pin.GeometryModel:
+    """The collision shapes of the arm on its ``full`` model.
+
+    Raises:
+        ArmError: the URDF is no XML, or a mesh does not exist or cannot be read.
+    """
+    try:
+        return pin.buildGeomFromUrdfString(full, resolved_urdf(arm.urdf), pin.GeometryType.COLLISION, mesh_loader=_MESHES)
+    except (RuntimeError, ValueError) as error:
+        raise ArmError(f"{arm.urdf}: its collision shapes cannot be read: {' '.join(str(error).split())}") from error
 
 
 def full_model(arm: ArmDescription) -> pin.Model:
