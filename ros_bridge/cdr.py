@@ -141,8 +141,9 @@ class CdrReader:
         if not counted_right or self._u32(self._payload, length)[0] != joints or not others.all() or (nanoseconds >= NS_PER_S).any():
             return None
         self._at = end
+        ns = column(first + stamp, count, "i4").astype(np.int64) * NS_PER_S + nanoseconds
         blocks = [column(first + at, count, "f8", joints).astype(np.float64) for at in (0, block + 8, 2 * block + 16)[: 2 + accelerated]]
-        return Points(column(first + stamp, count, "i4").astype(np.int64) * NS_PER_S + nanoseconds, blocks[0], blocks[1], blocks[2] if accelerated else None)
+        return Points(ns, blocks[0], blocks[1], blocks[2] if accelerated else None)
 
     def end(self) -> None:
         """Nothing more may follow."""

@@ -11,7 +11,7 @@ from latent_mpc.bag import TYPES
 from latent_mpc.faults_fuzz import _decodes, _mutated
 
 from arm_model import load_arm
-from ros_bridge.joints import JointError, read_joint_state_payload, read_trajectory_payload
+from ros_bridge.joints import JointError, read_joint_state_payload, read_trajectory, read_trajectory_payload
 
 NAMES = load_arm().joints
 STATE, PLAN = "sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory"
@@ -54,6 +54,30 @@ def test_what_another_writer_wrote_is_read_as_it_was_meant(little, frame_id):
     assert np.array_equal(plan.positions, [point.positions[place] for point in msg.points])
     assert np.array_equal(plan.velocities, [point.velocities[place] for point in msg.points])
     assert plan.times == pytest.approx(np.arange(5) + 5e-7) and plan.accelerations is None
+
+
+@pytest.mark.parametrize("little", [True, False])
+@pytest.mark.parametrize("frame_id", ["", "a", "ab", "abc"])  # what follows begins at another place
+def test_points_of_all_shapes_are_read_as_an_independent_reader_reads_them(little, frame_id):
+    """Those that are alike are taken at once, the others one by one: with and without accelerations, efforts, of one joint and of many."""
+    types, rng = TYPES.types, np.random.default_rng(4)
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](7, 11), frame_id)
+    point, duration = types["trajectory_msgs/msg/JointTrajectoryPoint"], types["builtin_interfaces/msg/Duration"]
+    shapes = [(count, blocks, joints) for count in (1, 2, 7) for blocks in (2, 3, 4) for joints in (1, 2, 7)]
+    for count, blocks, joints in shapes:
+        names = [f"joint{number}" for number in rng.permutation(joints)]
+        rows = [[rng.normal(size=joints) if block < blocks else np.empty(0) for block in range(4)] for _ in range(count)]
+        msg = types[PLAN](header, names, [point(*row, duration(index, 500)) for index, row in enumerate(rows)])
+        payload = bytes(TYPES.serialize_cdr(msg, PLAN, little_endian=little))
+        at_once, meant = read_trajectory_payload(payload, sorted(names)), read_trajectory(msg, sorted(names))
+        for field in ("times", "positions", "velocities", "accelerations"):
+            one, other = getattr(at_once, field), getattr(meant, field)
+            assert (one is None) == (other is None), (field, count, blocks, joints)
+            assert one is None or (one.dtype == other.dtype and np.array_equal(one, other)), (field, count, blocks, joints)
+    unlike = [point(np.ones(1), np.ones(1), np.ones(block), np.empty(0), duration(1 - block, 0)) for block in (1, 0)]
+    odd = types[PLAN](header, ["joint0"], unlike)
+    with pytest.raises(JointError, match="accelerations holds 0 values"):
+        read_trajectory_payload(bytes(TYPES.serialize_cdr(odd, PLAN, little_endian=little)), ["joint0"])
 
 
 @pytest.mark.parametrize("kind", [STATE, PLAN])

@@ -39,6 +39,31 @@ def test_help_is_quick_to_import():
     assert "check-bag" in ended.stdout
 
 
+def test_a_replay_waits_for_nothing_that_it_does_not_need(tmp_path):
+    """Start-up is a part of how much faster than real time a bag is replayed."""
+    code = (
+        "import sys; import latent_mpc.commands_replay, latent_mpc.offline_replay, latent_mpc.offline_report;"
+        "heavy = {'torch', 'pybullet', 'rclpy', 'cv2', 'rich', 'transformers'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["bag", "fly"], "No such command 'fly'"),
+        (["bag", "info"], "Missing argument 'BAG'"),
+        (["bag", "info", "no/such/bag"], "no bag folder no/such/bag"),
+        (["bag", "replay", "bag", "--loud"], "No such option: --loud"),
+    ],
+)
+def test_bad_input_to_a_group_of_commands_is_the_same(capsys, arguments, reason):
+    """Only the group that is asked for is built."""
+    test_bad_input_is_one_line_and_status_2(capsys, arguments, reason)
+
+
 def test_results_are_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "results.json"
     write_json(path, {"rate": 1.0})

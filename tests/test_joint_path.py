@@ -177,3 +177,16 @@ def test_pursued_and_replanned_20_times_a_second_the_tool_keeps_its_clearance(zo
         visited += list(tools[1:6])
     assert zone.signed_distance(np.array(visited)).min() > clearance_m - 1e-3
     assert np.linalg.norm(tool[:2] - goal) < 0.01
+
+
+def test_what_is_commanded_between_two_points_is_what_numpy_interpolates_to_the_bit():
+    """A recorded run is planned again from it: another last digit would be another run."""
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 3, 19, 40):
+        for times in (np.arange(size) * SPACING_S, np.cumsum(rng.uniform(1e-3, 0.1, size))):
+            joints, points = rng.normal(size=(size, 7)), rng.normal(size=(size, 3))
+            commanded = JointPath(times, joints, joints, points)
+            asked = [*rng.uniform(times[0] - 0.1, times[-1] + 0.1, 50), *times, *np.nextafter(times, np.inf), *np.nextafter(times, -np.inf)]
+            for time_s in map(float, asked):
+                assert commanded.joints_at(time_s).tobytes() == np.array([np.interp(time_s, times, column) for column in joints.T]).tobytes()
+                assert commanded.tool_at(time_s).tobytes() == np.array([np.interp(time_s, times, column) for column in points.T]).tobytes()

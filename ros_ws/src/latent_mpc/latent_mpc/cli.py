@@ -241,7 +241,8 @@ def _failed(reason: str) -> typer.Exit:
 
 def _asked_for(arguments: Sequence[str]) -> typer.Typer:
     """The application, or only the group of commands that ``arguments`` begin with: typer builds all there are before it looks which is meant."""
-    asked = next((group.typer_instance for group in app.registered_groups if arguments and group.typer_instance.info.name == arguments[0]), None)
+    groups = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
+    asked = next((group for group in groups if arguments and group.info.name == arguments[0]), None)
     if asked is None:
         return app
     only = typer.Typer(name=app.info.name, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -18,8 +18,8 @@ from latent_mpc.bags.recording import Recording, Ring
 from latent_mpc.bags.storage import BagError
 from latent_mpc.bags.writer import COMPRESSIONS, Format
 from ros_bridge.diagnostics import ERROR, OK, WARN, DiagnosticsReport, Value, status
-from ros_bridge.parameters import declare, parameter
 from ros_bridge.exit_status import BAD_INPUT_STATUS
+from ros_bridge.parameters import declare, parameter
 from ros_bridge.process import run_node
 from ros_bridge.stamps import now_ns
 
