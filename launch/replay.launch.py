@@ -10,9 +10,10 @@ import sys
 
 from latent_mpc.bringup import find_shared
 from latent_mpc.launch_arguments import REPLAY
+from latent_mpc.launch_bag import played_topics
 from latent_mpc.launch_parameters import existing, given
 from latent_mpc.launching import Crew, describe, when_active
-from latent_mpc.topic_names import CAMERA_IMAGE, CAMERA_INFO, JOINT_STATES, remaps
+from latent_mpc.topic_names import CAMERA_INFO, remaps
 from launch.actions import EmitEvent, ExecuteProcess, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -26,12 +27,11 @@ def actions(asked: dict[str, str]) -> list:
     arm, simulated = existing(asked["arm"]), {"use_sim_time": True}
     names = remaps(asked["namespace"])
     moved = dict(names)
-    heard = {
-        asked[argument] or topic: topic
-        for argument, topic in (("joint_states", JOINT_STATES), ("camera_image", CAMERA_IMAGE), ("camera_info", CAMERA_INFO))
-    }
-    heard["/goal/image"] = "/goal/image"
-    play = [sys.executable, "-m", "latent_mpc.cli", "bag", "play", str(find_shared(asked["bag"])), "--clock", "100", "--rate", asked["rate"]]
+    bag = find_shared(asked["bag"])
+    heard = played_topics(bag, asked)
+    # Without calibrations the guardrail hears by perception alone whether the camera lives.
+    watched = {} if CAMERA_INFO in heard.values() else {"camera_info_topic": ""}
+    play = [sys.executable, "-m", "latent_mpc.cli", "bag", "play", str(bag), "--clock", "100", "--rate", asked["rate"]]
     play += ["--start-offset", asked["start_offset"], *(["--loop"] if asked["loop"] == "true" else [])]
     for recorded, topic in heard.items():
         play += ["--topic", recorded]
@@ -41,7 +41,7 @@ def actions(asked: dict[str, str]) -> list:
     nodes = {
         "perception_node": {"model": model, **simulated},
         "planner_node": {"model": model, "robot": arm, **simulated, **given(asked, mode="mode", zones="zones")},
-        "guardrail_node": {"robot": arm, "shadow": True, "auto_arm": True, **simulated},
+        "guardrail_node": {"robot": arm, "shadow": True, "auto_arm": True, **watched, **simulated},
     }
     if asked["record"]:
         nodes["recorder_node"] = {"output": asked["record"], **simulated}

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from bag_writing import START_NS, bag, image
 from bundles import write_bundle
 from conftest import REPOSITORY, NodeProcess, wait_until
 from latent_mpc.bringup import MODULES
@@ -19,6 +21,14 @@ launch_ros = pytest.importorskip("launch_ros", reason="ROS's launch_ros is not i
 from latent_mpc.launching import RESPAWNED  # noqa: E402  (it needs launch)
 
 GIVEN = {"arm": {"robot": "sim"}, "record": {"output": "bag"}, "replay": {"bag": "launch"}, "sim": {}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def replayed(tmp_path_factory):
+    """A bag without calibrations, for ``GIVEN``."""
+    GIVEN["replay"]["bag"] = str(tmp_path_factory.mktemp("recorded") / "bag")
+    with bag(GIVEN["replay"]["bag"]) as write:
+        write("/camera/image_raw", "sensor_msgs/msg/Image", START_NS, image(START_NS, np.zeros((4, 4, 3), np.uint8)))
 
 
 def loaded(name):

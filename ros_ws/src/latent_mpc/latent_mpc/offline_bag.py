@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latent_mpc.bag import BagError, BagMessage, read_messages, read_topics, stamp_ns, status_values
-from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.bags.reader import BagReader
 from latent_mpc.bags.storage import RawMessage
-from latent_mpc.topic_names import resolved
+from latent_mpc.topic_names import OURS, resolved
 from planner_node.journal import COLUMNS, Entry, JournalError, Moment, checksum, read_rows, require_journal
 from ros_bridge.images import image_to_latent
 from ros_bridge.joints import JointError, Trajectory, read_joint_state, read_trajectory, read_trajectory_payload
@@ -54,7 +53,7 @@ class ReplayTopics:
 
     def held(self, topic: str) -> str:
         """What the bag calls ``topic``."""
-        return resolved(topic.lstrip("/"), self.namespace) if topic in OWN_TOPICS else topic
+        return resolved(topic.lstrip("/"), self.namespace) if topic in OURS else topic
 
     def messages(self, bag: Path, wanted: Iterable[str]) -> Iterator[BagMessage]:
         """Messages of ``wanted`` by these names, whatever the bag calls them; those that cannot be decoded are passed over.
