@@ -27,7 +27,7 @@ from latent_mpc.bag import BagError, read_messages, stamp_ns
 from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.cli import run
 from latent_mpc.demo import DemoConfig, run_demo
-from latent_mpc.offline_bag import ReplayTopics
+from latent_mpc.offline_bag import ReplayTopics, perception_then
 from latent_mpc.offline_comparison import compare_trajectories, compare_vectors
 from latent_mpc.offline_perception import Sight
 from latent_mpc.offline_replay import ReplayConfig, ReplayError, read_changes, replay, write_output
@@ -280,8 +280,10 @@ def test_a_bag_that_lacks_something_is_one_line_that_says_what(bag, tmp_path, ca
 
 
 def test_changes_are_values_or_the_text_of_yaml():
-    found = read_changes(["planner.steps=40", "planner.zones=[{centre: [0.5, 0.0], half: [0.1, 0.1]}]", "guardrail.scene=", "planner.mode=cem"])
-    assert found == {"planner": {"steps": 40, "zones": "[{centre: [0.5, 0.0], half: [0.1, 0.1]}]", "mode": "cem"}, "guardrail": {"scene": ""}}
+    zones = "[{centre: [0.5, 0.0], half: [0.1, 0.1]}]"
+    found = read_changes(["planner.steps=40", f"planner.zones={zones}", "guardrail.scene=", "planner.mode=cem", "perception.precision=int8"])
+    planner = {"steps": 40, "zones": zones, "mode": "cem"}
+    assert found == {"planner": planner, "guardrail": {"scene": ""}, "perception": {"precision": "int8"}}
 
 
 def test_a_comparison_names_the_joint_the_time_and_the_size(bag):
@@ -315,3 +317,23 @@ def test_the_recorded_run_is_told_apart_from_one_that_only_resembles_it(bag, cap
     assert run(["bag", "replay", str(bag), "--must-agree", "--no-surprise", "--set", "planner.steps=5"]) == 1
     assert "first difference" in capsys.readouterr().out
     assert len({entry.topic for entry in read_messages(bag, ("/planner/journal", "/guardrail/journal"))}) == 2
+
+
+def test_perception_runs_on_what_it_ran_on_whatever_the_planner_is_given(bag, replayed):
+    """The bag says so on /diagnostics; a change to one node is no change to the other."""
+    pytest.importorskip("torch")
+    assert perception_then(bag, ReplayTopics()) == {"runtime": "auto", "precision": "fp32"}
+    seen = replay(ReplayConfig(bag, changes=("perception.runtime=torch",)))
+    assert seen.sight.perception.model.choice.asked == "torch" and seen.planner.runtime == "auto"
+    latents = agreement(seen, LATENT)
+    assert latents.compared > 0 and latents.largest < 1e-3, latents
+    with pytest.raises(ValueError, match="runtime is 'steam'"):
+        replay(ReplayConfig(bag, changes=("perception.runtime=steam",)))
+    with pytest.raises(ReplayError, match=r"perception\.threads cannot be changed"):
+        replay(ReplayConfig(bag, changes=("perception.threads=2",)))
+
+
+def test_perception_that_said_nothing_runs_on_what_the_planner_does(tmp_path):
+    with written(tmp_path / "bag") as write:
+        write(JOINTS, "sensor_msgs/msg/JointState", START_NS, joint_state(START_NS, ("a",), [0.0], [0.0]))
+    assert perception_then(tmp_path / "bag", ReplayTopics()) == {}

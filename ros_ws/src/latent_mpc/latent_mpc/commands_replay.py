@@ -31,7 +31,9 @@ def replay(
     change: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            "--set", help="planner.NAME=VALUE or guardrail.NAME=VALUE, as in docs/parameters.md; may be repeated.", rich_help_panel=_CHANGES
+            "--set",
+            help="planner.NAME=VALUE, guardrail.NAME=VALUE, perception.runtime or .precision=VALUE (docs/parameters.md).",
+            rich_help_panel=_CHANGES,
         ),
     ] = None,
     search: Annotated[

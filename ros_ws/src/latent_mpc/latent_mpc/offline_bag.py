@@ -262,6 +262,21 @@ def moment_of(time_ns: int, start_ns: int) -> Moment:
     return Moment(time_ns, (time_ns - start_ns) * 1e-9)
 
 
+def perception_then(bag: Path, topics: ReplayTopics) -> dict[str, str]:
+    """The ``runtime`` that the recorded perception was asked for and the ``precision`` that its encoder ran in, as it said; empty where it did not.
+
+    Raises:
+        BagError: the bag cannot be read.
+    """
+    for entry in topics.messages(bag, ("/diagnostics",)):
+        for status in entry.message.status:
+            values = status_values(status) if status.name == "perception_node: runtime" else {}
+            ran = values.get("runtime_encoder", "").split()
+            if len(ran) >= 2 and "runtime_asked" in values:
+                return {"runtime": values["runtime_asked"], "precision": ran[1]}
+    return {}
+
+
 def first_settings(bag: Path, topics: ReplayTopics) -> tuple[dict[str, Any], dict[str, Any], int, str]:
     """The parameters of planner and guardrail that the bag holds first, and the ``steps`` and ``mode`` of a status; empty or 0 where it holds none.
 

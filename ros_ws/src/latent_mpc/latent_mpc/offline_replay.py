@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from arm_model import load_arm
 from latent_mpc.bag import BagError
 from latent_mpc.bringup import find_shared, parameter_file
-from latent_mpc.offline_bag import PLAN, Recorded, ReplayTopics, Timed, first_settings, moment_of, read_recorded
+from latent_mpc.offline_bag import PLAN, Recorded, ReplayTopics, Timed, first_settings, moment_of, perception_then, read_recorded
 from latent_mpc.offline_comparison import Agreement, compare_trajectories, compare_vectors
 from latent_mpc.offline_guardrail import Guarded, commands_as_trajectories, guarded
 from latent_mpc.offline_perception import Sight
@@ -34,7 +34,8 @@ from planner_node.journal import Kind
 from planner_node.planner_parameters import PlannerParameters
 from ros_bridge.parameters import parameters_of
 from world_model.perception import Perception
-from world_model.runtimes.config import GRAPHS
+from world_model.runtimes import RuntimeConfig, open_model
+from world_model.runtimes.config import GRAPHS, PERCEPTION_GRAPHS, PLANNER_GRAPHS
 
 _SEARCH_SETTINGS = ("mode", "solver", "planner_file")
 _PLAN_MS, _PERCEPTION_MS, _JOINTS_TOLERANCE_S = 20.0, 10.0, 0.05
@@ -49,9 +50,10 @@ class ReplayError(ValueError):
 class ReplayConfig:
     """What to replay and what to change.
 
-    ``model`` empty is the recorded run's. ``changes`` are ``planner.NAME=VALUE`` or ``guardrail.NAME=VALUE``. ``search``: ``recorded`` cuts each
-    search after as many iterations as then, ``complete`` lets it end by itself, empty chooses the first where the solver is that of the bag.
-    ``surprise``: the witness looks, and surprise is scored. ``plan_ms``: what planning is taken to take in a bag without a journal.
+    ``model`` empty is the recorded run's. ``changes`` are ``planner.NAME=VALUE``, ``guardrail.NAME=VALUE``, ``perception.runtime=VALUE`` or
+    ``perception.precision=VALUE``. ``search``: ``recorded`` cuts each search after as many iterations as then, ``complete`` lets it end by itself,
+    empty chooses the first where the solver is that of the bag. ``surprise``: the witness looks, and surprise is scored. ``plan_ms``: what planning
+    is taken to take in a bag without a journal.
     """
 
     bag: Path
@@ -131,9 +133,11 @@ def replay(config: ReplayConfig) -> Replayed:
         planner = settings.planner(planner_then)
         guardrail = settings.guardrail(guardrail_then)
         arm = load_arm(planner.robot)
-        equipment, model = equip(planner, GRAPHS)
+        sees = settings.perception(perception_then(config.bag, config.topics), planner)
+        shared = (sees.runtime, sees.precision) == (planner.runtime, planner.precision)
+        equipment, model = equip(planner, GRAPHS if shared else PLANNER_GRAPHS)
         topics = config.topics if config.topics.command else replace(config.topics, command=SHADOW if guardrail.shadow else arm.topics.trajectory)
-        perception = Perception(model, _JOINTS_TOLERANCE_S)
+        perception = Perception(model if shared else open_model(planner.model, sees), _JOINTS_TOLERANCE_S)
         guard, gate, around = build_guard(guardrail, load_arm(guardrail.robot))
         stage("opening")
         with Sight(config.bag, topics, perception, config.surprise or planner.stop_on_surprise) as sight:
@@ -160,12 +164,12 @@ def read_changes(changes: Sequence[str]) -> dict[str, dict[str, Any]]:
     Raises:
         ReplayError: one is not understood.
     """
-    found: dict[str, dict[str, Any]] = {"planner": {}, "guardrail": {}}
+    found: dict[str, dict[str, Any]] = {"planner": {}, "guardrail": {}, "perception": {}}
     for change in changes:
         key, equals, text = change.partition("=")
         node, dot, name = key.strip().partition(".")
         if not equals or not dot or node not in found:
-            raise ReplayError(f"'{change}' is no change; write planner.NAME=VALUE or guardrail.NAME=VALUE")
+            raise ReplayError(f"'{change}' is no change; write planner.NAME=VALUE, guardrail.NAME=VALUE or perception.NAME=VALUE")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -184,6 +188,15 @@ class _Settings:
             raise ReplayError("the bag does not say which model was used; name one with --model")
         self._now = {**changes["planner"], "model": str(find_shared(model)), "threads": 1}
         self._guardrail_now = changes["guardrail"]
+        self._perception_now = changes["perception"]
+        unknown = self._perception_now.keys() - {"runtime", "precision"}
+        if unknown:
+            raise ReplayError(f"perception.{min(unknown)} cannot be changed; perception.runtime and perception.precision can")
+
+    def perception(self, then: Mapping[str, str], planner: PlannerParameters) -> RuntimeConfig:
+        """What encoder and witness run on: as asked for, else as the recorded ones did, else as the planner's graphs."""
+        asked = {"runtime": planner.runtime, "precision": planner.precision, **then, **self._perception_now}
+        return RuntimeConfig(planner.threads, str(asked["precision"]), str(asked["runtime"]), planner.engine_cache, PERCEPTION_GRAPHS)
 
     def planner(self, then: Mapping[str, Any]) -> PlannerParameters:
         return parameters_of(PlannerParameters, {**then, **self._now})
