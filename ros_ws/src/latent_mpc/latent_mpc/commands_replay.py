@@ -77,5 +77,6 @@ def replay(
     if json is not None:
         write_json(json, result)
     typer.echo(text(replayed))
+    gc.freeze()  # the process is about to end: nobody needs to look through all of it once more
     if must_agree and (first_difference(replayed.agreements) is not None or not replayed.agreements):
         raise typer.Exit(_DIFFERS_STATUS)
