@@ -7,6 +7,7 @@ clock while it thinks, goes into its journal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,10 @@ class Proposer:
         self._progress.config = parameters.progress()
         self.parameters = parameters
         self.journal.note(Kind.SETTINGS, name, now, [1.0] if zones_named else ())
+
+    def remember(self, took_s: Sequence[float]) -> None:
+        """Earlier searches took so long: for a replay that begins in the middle of a run."""
+        self._tally.remember(took_s)
 
     def activate(self, now: Moment) -> None:
         """From now on goals are pursued."""

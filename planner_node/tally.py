@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +42,10 @@ class Tally:
         self.overruns += elapsed_s > deadline_s
         self.last_plan = plan
         self._begun = [t for t in self._begun if t > begun_s - _RATE_WINDOW_S] + [begun_s]
+
+    def remember(self, took_s: Sequence[float]) -> None:
+        """Searches that somebody else counted took so long."""
+        self._took_ms.extend(1e3 * seconds for seconds in took_s)
 
     @property
     def plan_rate_hz(self) -> float:

@@ -83,11 +83,12 @@ def test_the_world_model_knows_no_simulator_and_the_simulator_no_learning():
 def test_the_planner_knows_a_world_model_only_through_its_protocols():
     for file in files("planner_node"):
         known = {module for module in imports(file) if module.startswith("world_model.")}
+        opens = file.stem.endswith(("_node", "_parameters")) or file.stem == "equipping"  # where a bundle becomes a planning model
         allowed = {"world_model.protocol", "world_model.surprise"} | (
-            {"world_model.bundle", "world_model.runtimes"} if file.stem.endswith(("_node", "_parameters")) else set()
+            {"world_model.bundle", "world_model.runtimes", "world_model.precision"} if opens else set()
         )
         heads = "world_model.heads.onnx_head"  # the others are torch
-        known -= {heads, f"{heads}.OnnxHead"} if file.stem.endswith("_node") else set()
+        known -= {heads, f"{heads}.OnnxHead"} if opens else set()
         strangers = {module for module in known if ".".join(module.split(".")[:2]) not in allowed}
         assert not strangers, f"{name_of(file)} imports {', '.join(sorted(strangers))}"
         assert not packages(file) & {"torch", "onnxruntime", "transformers"}, name_of(file)

@@ -12,18 +12,21 @@ for it counts as sent, where another came out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latent_mpc.offline_bag import Recorded, Timed, by_stamp, heard_ns, moment_of
+from latent_mpc.offline_events import Event, Stretch, halves, journaled
 from latent_mpc.offline_perception import Seen, Sight
+from latent_mpc.side_by_side import side_by_side
 from planner_node.episode import Code
 from planner_node.guardrails.zones_in_force import ZoneSet
-from planner_node.journal import Entry, Kind, Moment, checksum
+from planner_node.journal import Kind, Moment, checksum
 from planner_node.outlet import Values
 from planner_node.plan import Plan
 from planner_node.planner_parameters import PlannerParameters
@@ -37,21 +40,6 @@ _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something to take in, and what a journal says of how it was dealt with.
-
-    ``readings``: later looks at the clock. ``iterations``: after how many the search was cut, 0 for none; None where there was no search.
-    """
-
-    kind: Kind
-    what: int
-    at: Moment
-    readings: tuple[Moment, ...] = ()
-    iterations: int | None = None
-    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +137,8 @@ class _Notes:
 class PlannerReplay:
     """How to replay: ``recorded_search`` cuts searches where they were cut, ``scored`` scores surprise, ``plan_ms`` is for bags without a journal.
 
-    ``settings`` gives the parameters for what a journal calls by a checksum.
+    ``settings`` gives the parameters for what a journal calls by a checksum. ``forked``: two processes share the work, as runtimes on a CPU allow;
+    what comes out is the same.
     """
 
     equipment: Equipment
@@ -159,16 +148,42 @@ class PlannerReplay:
     scored: bool = True
     plan_ms: float = 20.0
     perception_ms: float = 10.0
+    forked: bool = False
 
     def run(self, recorded: Recorded, sight: Sight) -> Proposals:
-        """Take in everything, and give what came out."""
-        time = _Time(self.plan_ms, self.recorded_search)
+        """Take in everything, and give what came out. A journal is cut at the goal in its middle."""
+        if not recorded.planner_journal:
+            time = _Time(self.plan_ms, self.recorded_search)
+            return self._play(Stretch(()), self._received(recorded, *sight.all(), time), time, recorded, sight)
+        events = [*journaled(recorded.planner_journal)]
+        if events[0].kind is not Kind.ACTIVATE:
+            events.insert(0, Event(Kind.ACTIVATE, 0, events[0].at))  # the recorder came later than that
+        sight.all()  # whoever forks while its thread still encodes would take a lock along that nobody opens
+        stamps = {entry.stamp_ns for entry in recorded.joints}
+
+        def known(event: Event) -> bool:
+            return sight.goal(event.what) is not None if event.kind is Kind.GOAL else bool(event.values) or event.what in stamps
+
+        def played(stretch: Stretch) -> Proposals:
+            return self._play(stretch, stretch.events, _Time(self.plan_ms, self.recorded_search), recorded, sight)
+
+        calls = [partial(played, stretch) for stretch in halves(events, known)]
+        return joined(side_by_side(calls) if self.forked else [call() for call in calls])
+
+    def _play(self, stretch: Stretch, events: Iterable[Event], time: _Time, recorded: Recorded, sight: Sight) -> Proposals:
         notes = _Notes(time)
         proposer = Proposer(self.equipment, self.parameters, time, notes)
-        journaled = bool(recorded.planner_journal)
-        events = _journaled(recorded.planner_journal) if journaled else self._received(recorded, *sight.all(), time)
-        if journaled and recorded.planner_journal[0].kind is not Kind.ACTIVATE:
-            proposer.activate(recorded.planner_journal[0].at)  # the recorder came later than that
+        self._take_in(stretch.before, proposer, notes, time, recorded, sight)
+        proposer.remember(stretch.took_s)
+        notes.out, notes.fresh = Proposals(), []
+        self._take_in(events, proposer, notes, time, recorded, sight)
+        if stretch.until is not None:
+            words, absent = dict(notes.out.words), dict(notes.out.absent)
+            self._take_in([stretch.until], proposer, notes, time, recorded, sight)
+            notes.out.words, notes.out.absent = words, absent  # it ends a goal here; the rest of what it does is for the next stretch to say
+        return notes.out
+
+    def _take_in(self, events: Iterable[Event], proposer: Proposer, notes: _Notes, time: _Time, recorded: Recorded, sight: Sight) -> None:
         joints = by_stamp(recorded.joints)
         zones = {checksum(entry.value): entry.value for entry in recorded.zones}
         then = {stamp: deque(plans) for stamp, plans in by_stamp(recorded.plans).items()}
@@ -204,7 +219,6 @@ class PlannerReplay:
                 self._anchor(proposer, then, notes.fresh, what if kind is Kind.FRAME else 0)
                 notes.out.plans += notes.fresh
                 notes.fresh.clear()
-        return notes.out
 
     @staticmethod
     def _anchor(proposer: Proposer, then: Mapping[int, deque[Timed]], fresh: Sequence[Proposed], frame: int) -> None:
@@ -252,25 +266,20 @@ class PlannerReplay:
                 searched, free_ns = time.searched, time.at.ros_ns
 
 
+def joined(parts: Sequence[Proposals]) -> Proposals:
+    """What came out of one stretch after another."""
+    whole = parts[0]
+    for part in parts[1:]:
+        for name in ("plans", "results", "scores", "margins"):
+            getattr(whole, name).extend(getattr(part, name))
+        whole.searches, whole.cut, whole.infeasible = whole.searches + part.searches, whole.cut + part.cut, whole.infeasible + part.infeasible
+        for ours, theirs in ((whole.absent, part.absent), (whole.words, part.words)):
+            for what, count in theirs.items():
+                ours[what] = ours.get(what, 0) + count
+    return whole
+
+
 def same_trajectory(one: Trajectory, other: Trajectory) -> bool:
     """Whether two trajectories are the same to the bit."""
     pairs = ((one.times, other.times), (one.positions, other.positions), (one.velocities, other.velocities))
     return one.stamp_ns == other.stamp_ns and all(np.array_equal(a, b) for a, b in pairs)
-
-
-def _journaled(entries: Sequence[Entry]) -> Iterator[Event]:
-    """Events with the looks at the clock that follow them."""
-    event: Entry | None = None
-    readings: list[Moment] = []
-    iterations: int | None = None
-    for entry in entries:
-        if entry.kind is Kind.READING:
-            readings.append(entry.at)
-        elif entry.kind is Kind.SEARCH:
-            iterations = entry.what
-        else:
-            if event is not None:
-                yield Event(event.kind, event.what, event.at, tuple(readings), iterations, event.values)
-            event, readings, iterations = entry, [], None
-    if event is not None:
-        yield Event(event.kind, event.what, event.at, tuple(readings), iterations, event.values)

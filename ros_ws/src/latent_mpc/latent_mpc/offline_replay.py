@@ -146,7 +146,8 @@ def replay(config: ReplayConfig) -> Replayed:
             recorded_search = config.search == "recorded" or (not config.search and not any(name in changes["planner"] for name in _SEARCH_SETTINGS))
             recorded_search = recorded_search and bool(recorded.planner_journal)
             plan_ms = _plan_ms(recorded) if config.plan_ms is None else config.plan_ms
-            player = PlannerReplay(equipment, planner, settings.planner, recorded_search, sight.scored, plan_ms, _PERCEPTION_MS)
+            forked = model.choice.runs_on == "cpu"
+            player = PlannerReplay(equipment, planner, settings.planner, recorded_search, sight.scored, plan_ms, _PERCEPTION_MS, forked)
             proposals = player.run(recorded, sight)
             _require_pictures(config.bag, topics, sight)
             stage("perception and planner")
