@@ -195,6 +195,9 @@ class PlannerNode(LifecycleNode):
 
     def _tick(self, now: Moment) -> None:
         self._proposer.tick(now)
+        self._publish_journal()
+
+    def _publish_journal(self) -> None:
         first, rows = self._proposer.journal.drain()
         self._journal.publish(journal_message(first, rows))
 
@@ -235,6 +238,7 @@ class PlannerNode(LifecycleNode):
         """See ``Outlet``."""
         level = diagnostics.OK if code > 0 else diagnostics.WARN
         self._results.publish(diagnostics.status(self.get_name(), code.name, values, level))
+        self._publish_journal()  # who waits for the end of a goal may stop recording with it
 
     def status(self) -> None:
         """See ``Outlet``."""

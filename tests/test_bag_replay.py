@@ -38,6 +38,7 @@ from arm_model import Kinematics, load_arm
 from planner_node.journal import COLUMNS, Kind
 from world_model.perception import Perception
 from world_model.runtime import OnnxModel
+from world_model.runtimes import RuntimeConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMERA, JOINTS, LATENT, PLAN = "/camera/image_raw", "/joint_states", "/perception/latent", "/planner/plan"
@@ -331,6 +332,22 @@ def test_perception_runs_on_what_it_ran_on_whatever_the_planner_is_given(bag, re
         replay(ReplayConfig(bag, changes=("perception.runtime=steam",)))
     with pytest.raises(ReplayError, match=r"perception\.threads cannot be changed"):
         replay(ReplayConfig(bag, changes=("perception.threads=2",)))
+
+
+def test_perception_in_eight_bits_on_a_cpu_is_asked_for_as_the_node_was(tmp_path):
+    said = {"runtime_asked": "cpu", "runtime_encoder": "cpu int8_dynamic (first run 5 ms)"}
+    values = [msg("diagnostic_msgs/msg/KeyValue", key=key, value=value) for key, value in said.items()]
+    runtime = "perception_node: runtime"
+    status = msg("diagnostic_msgs/msg/DiagnosticStatus", level=0, name=runtime, message="networks on cpu", hardware_id="", values=values)
+    with written(tmp_path / "bag") as write:
+        write(
+            "/diagnostics",
+            "diagnostic_msgs/msg/DiagnosticArray",
+            START_NS,
+            msg("diagnostic_msgs/msg/DiagnosticArray", header=header(START_NS), status=[status]),
+        )
+    then = perception_then(tmp_path / "bag", ReplayTopics())
+    assert then == {"runtime": "cpu", "precision": "int8"} and RuntimeConfig(1, then["precision"], then["runtime"])
 
 
 def test_perception_that_said_nothing_runs_on_what_the_planner_does(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def choice(precision: str, *graphs: str) -> RuntimeChoice:
     return RuntimeChoice("auto", tuple(GraphChoice(graph, "cpu", precision) for graph in graphs), "the CPU", "")
 
 
-def with_verdicts(folder: Path, surprise: float | None, overlooked: float, sha256: str, own: float = 0.0) -> Manifest:
+def with_verdicts(folder: Path, surprise: float | None, overlooked: float, head: OnnxHead | None, own: float = 0.0) -> Manifest:
     """``folder`` with other figures in its parity.json."""
     content = json.loads((folder / PARITY).read_text())
     rows = content["calibrations"]["int8_dynamic"]
@@ -125,7 +126,7 @@ def with_verdicts(folder: Path, surprise: float | None, overlooked: float, sha25
         content["calibrations"] = {}
     else:
         rows["surprise"] |= {"changed": surprise, "changed_at_own": own}
-        rows["heads"] = {sha256: {"overlooked": overlooked}}
+        rows["heads"] = {head.card.graph_sha256: {"overlooked": overlooked, "threshold": head.card.threshold}}
     (folder / PARITY).write_text(json.dumps(content))
     manifest = json.loads((folder / "manifest.json").read_text())
     return write_manifest(
@@ -135,19 +136,23 @@ def with_verdicts(folder: Path, surprise: float | None, overlooked: float, sha25
 
 def test_who_runs_another_precision_is_warned_where_it_matters_and_only_there(converted, head, tmp_path):
     bundle = Path(shutil.copytree(converted[0], tmp_path / "bundle"))
-    key, heads = head.card.graph_sha256, (head,)
-    fine = with_verdicts(bundle, 0.004, 0.09, key)
+    heads = (head,)
+    fine = with_verdicts(bundle, 0.004, 0.09, head)
     assert doubts(bundle, fine, choice("int8_dynamic", "rollout"), heads) == []
-    off = with_verdicts(bundle, 0.018, 0.2, key)
+    off = with_verdicts(bundle, 0.018, 0.2, head)
     said = doubts(bundle, off, choice("int8_dynamic", "rollout", "heads"), heads)
     assert [line.count("\n") for line in said] == [0, 0]
     assert "in int8_dynamic 1.8 % of recorded frames are judged otherwise, more than 0.5 %" in said[0]
     assert "head 'fence' is calibrated in fp32; in int8_dynamic 20.0 % of the recorded frames that it forbids pass, more than its miss" in said[1]
     assert len(doubts(bundle, off, choice("int8_dynamic", "encoder"))) == 1, "perception knows no heads"
     assert doubts(bundle, off, choice("fp32", "rollout"), heads) == []
-    quiet = with_verdicts(bundle, 0.0, 0.0, key, own=0.006)
+    quiet = with_verdicts(bundle, 0.0, 0.0, head, own=0.006)
+    stricter = copy(head)
+    stricter.card = replace(head.card, threshold=head.card.threshold - 1.0)
+    said = doubts(bundle, fine, choice("int8_dynamic", "rollout"), (stricter,))
+    assert len(said) == 2 and "head 'fence' is calibrated in fp32, what int8_dynamic does to it was not measured" in said[1], "fitted again since"
     assert "0.6 % of recorded frames" in doubts(bundle, quiet, choice("int8_dynamic", "rollout"), heads)[0], "no frame was near the threshold"
-    with_verdicts(bundle, 0.018, 0.2, key)
+    with_verdicts(bundle, 0.018, 0.2, head)
     off = read_manifest(bundle)
     assert doubts(bundle, off, choice("int8_dynamic", "heads", "actor"), heads) == [], "neither judges frames"
 
@@ -155,7 +160,7 @@ def test_who_runs_another_precision_is_warned_where_it_matters_and_only_there(co
 def test_what_was_never_measured_is_said(converted, calibrated, head, tmp_path):
     bundle = Path(shutil.copytree(converted[0], tmp_path / "bundle"))
     running = choice("int8_dynamic", "rollout")
-    silent = with_verdicts(bundle, None, 0.0, "")
+    silent = with_verdicts(bundle, None, 0.0, None)
     said = doubts(bundle, silent, running, (head,))
     assert len(said) == 2 and all("was not measured: `latent-mpc export" in line for line in said)
     assert doubts(calibrated, read_manifest(calibrated), running) == said[:1], "a bundle without parity.json"

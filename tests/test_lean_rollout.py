@@ -170,6 +170,6 @@ def test_the_export_of_a_bundle_uses_it(tmp_path_factory, tmp_path):
     assert model.rollout(Context(np.ones((5, 3, 8), np.float32), np.zeros((5, 2, 3), np.float32)), np.zeros((5, 4, 3), np.float32)).shape == (5, 4, 8)
 
 
-def test_only_transformers_are_rewritten():
+def test_another_predictor_shares_no_context():
     other = build_predictor(PredictorConfig(width=8, depth=1), 3, 1, WIDTH, 2)
     assert shared_rollout(SimpleNamespace(predictor=other), 3) is None

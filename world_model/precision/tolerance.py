@@ -1,8 +1,9 @@
 """Whether what was calibrated in fp32, surprise and guardrail heads, holds in another precision: measured at export, asked by nodes at their start.
 
 A threshold is worth what its verdicts are worth. So verdicts are compared, on recorded episodes that calibrated nothing: surprise tolerates as large
-a share of changed verdicts as it was calibrated to raise false alarms among ordinary frames, a head as large a share of forbidden frames let pass as
-its miss rate. Beyond that the bundle is written all the same, for plans do not depend on it: it is said in ``parity.json``, and on ``/diagnostics``.
+a share of changed verdicts as it is calibrated by default to raise false alarms among ordinary frames, a head as large a share of forbidden frames
+let pass as its miss rate. Beyond that the bundle is written all the same, for plans do not depend on it: it is said in ``parity.json``, and on
+``/diagnostics``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def measure(reference: OnnxModel, other: OnnxModel, episodes: Episodes, heads: S
     calibration, why_not = carried_calibration(manifest.surprise, manifest.sha256, manifest.latent_dim)
     if not why_not and calibration.threshold is not None:
         right, changed = _scores(reference, episodes, calibration), _scores(other, episodes, calibration)
-        found["surprise"] = _surprise(right, changed, calibration.threshold)
+        if np.isfinite(right).any():  # else the episodes are shorter than what is looked back on
+            found["surprise"] = _surprise(right, changed, calibration.threshold)
     if heads:
         real, seen = (_latents(model, "encode", episodes).reshape(-1, model.latent_dim) for model in (reference, other))
         found["heads"] = {head.card.graph_sha256: _head(head.margins(real), head.margins(seen), head) for head in heads}
@@ -72,6 +74,7 @@ def _head(right: NDArray[np.float32], found: NDArray[np.float32], head: OnnxHead
     forbidden = right < 0
     return {
         "name": head.name,
+        "threshold": head.card.threshold,
         "frames": len(right),
         "forbidden": int(forbidden.sum()),
         "overlooked": float((found[forbidden] >= 0).mean()) if forbidden.any() else 0.0,
@@ -141,7 +144,7 @@ def _surprise_doubt(precision: str, row: Mapping[str, Any] | None, threshold: fl
 
 
 def _head_doubt(precision: str, row: Mapping[str, Any] | None, head: OnnxHead) -> str:
-    if row is None:
+    if row is None or row["threshold"] != head.card.threshold:
         how = "`latent-mpc export --score --guardrail-head` does"
         return f"head '{head.name}' is calibrated in fp32, what {precision} does to it was not measured: {how}"
     allowed = head.card.miss_rate or 0.0

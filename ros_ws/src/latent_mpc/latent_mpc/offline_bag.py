@@ -263,7 +263,7 @@ def moment_of(time_ns: int, start_ns: int) -> Moment:
 
 
 def perception_then(bag: Path, topics: ReplayTopics) -> dict[str, str]:
-    """The ``runtime`` that the recorded perception was asked for and the ``precision`` that its encoder ran in, as it said; empty where it did not.
+    """The ``runtime`` that the recorded perception was asked for and the ``precision`` that its encoder ran in; empty where it did not.
 
     Raises:
         BagError: the bag cannot be read.
@@ -273,7 +273,8 @@ def perception_then(bag: Path, topics: ReplayTopics) -> dict[str, str]:
             values = status_values(status) if status.name == "perception_node: runtime" else {}
             ran = values.get("runtime_encoder", "").split()
             if len(ran) >= 2 and "runtime_asked" in values:
-                return {"runtime": values["runtime_asked"], "precision": ran[1]}
+                # On a CPU a graph in int8 calls itself int8_dynamic, which nobody asks for by that name.
+                return {"runtime": values["runtime_asked"], "precision": ran[1].removesuffix("_dynamic")}
     return {}
 
 

@@ -53,7 +53,9 @@ class Proposed:
 
 @dataclass
 class Proposals:
-    """All that came out of the planner. ``absent`` counts journaled messages that the bag lacks, by kind; ``words`` what was said, and how often."""
+    """All that came out of the planner. ``absent`` counts journaled messages that the bag lacks, by kind, ``stood_in`` latents
+    that were taken for a missing picture's; ``words`` what was said, and how often.
+    """
 
     plans: list[Proposed] = field(default_factory=list)
     results: list[tuple[int, str]] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Proposals:
     searches: int = 0
     cut: int = 0
     infeasible: int = 0
+    stood_in: int = 0
     absent: dict[str, int] = field(default_factory=dict)
     words: dict[str, int] = field(default_factory=dict)
 
@@ -156,9 +159,8 @@ class PlannerReplay:
             time = _Time(self.plan_ms, self.recorded_search)
             return self._play(Stretch(()), self._received(recorded, *sight.all(), time), time, recorded, sight)
         events = [*journaled(recorded.planner_journal)]
-        if events[0].kind is not Kind.ACTIVATE:
-            events.insert(0, Event(Kind.ACTIVATE, 0, events[0].at))  # the recorder came later than that
-        sight.all()  # whoever forks while its thread still encodes would take a lock along that nobody opens
+        if not events or events[0].kind is not Kind.ACTIVATE:
+            events.insert(0, Event(Kind.ACTIVATE, 0, recorded.planner_journal[0].at))  # the recorder came later than that
         stamps = {entry.stamp_ns for entry in recorded.joints}
 
         def known(event: Event) -> bool:
@@ -168,10 +170,13 @@ class PlannerReplay:
             return self._play(stretch, stretch.events, _Time(self.plan_ms, self.recorded_search), recorded, sight)
 
         calls = [partial(played, stretch) for stretch in halves(events, known)]
-        return joined(side_by_side(calls) if self.forked else [call() for call in calls])
+        if not self.forked or len(calls) == 1:
+            return joined([call() for call in calls])
+        sight.all()  # whoever forks while its thread still encodes would take a lock along that nobody opens
+        return joined(side_by_side(calls))
 
     def _play(self, stretch: Stretch, events: Iterable[Event], time: _Time, recorded: Recorded, sight: Sight) -> Proposals:
-        notes = _Notes(time)
+        notes, stood_in = _Notes(time), sight.stood_in
         proposer = Proposer(self.equipment, self.parameters, time, notes)
         self._take_in(stretch.before, proposer, notes, time, recorded, sight)
         proposer.remember(stretch.took_s)
@@ -181,6 +186,7 @@ class PlannerReplay:
             words, absent = dict(notes.out.words), dict(notes.out.absent)
             self._take_in([stretch.until], proposer, notes, time, recorded, sight)
             notes.out.words, notes.out.absent = words, absent  # it ends a goal here; the rest of what it does is for the next stretch to say
+        notes.out.stood_in = sight.stood_in - stood_in
         return notes.out
 
     def _take_in(self, events: Iterable[Event], proposer: Proposer, notes: _Notes, time: _Time, recorded: Recorded, sight: Sight) -> None:
@@ -272,7 +278,8 @@ def joined(parts: Sequence[Proposals]) -> Proposals:
     for part in parts[1:]:
         for name in ("plans", "results", "scores", "margins"):
             getattr(whole, name).extend(getattr(part, name))
-        whole.searches, whole.cut, whole.infeasible = whole.searches + part.searches, whole.cut + part.cut, whole.infeasible + part.infeasible
+        for name in ("searches", "cut", "infeasible", "stood_in"):
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
         for ours, theirs in ((whole.absent, part.absent), (whole.words, part.words)):
             for what, count in theirs.items():
                 ours[what] = ours.get(what, 0) + count

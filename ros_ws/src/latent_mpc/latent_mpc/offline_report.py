@@ -102,8 +102,8 @@ def notes(replayed: Replayed) -> list[str]:
         found.append(f"{recorded.lost_rows} rows of the journals are missing")
     if not recorded.planner_settings:
         found.append("the bag holds no /planner/settings: parameters are those of the shipped files, steps and mode those of the status")
-    if replayed.sight.stood_in:
-        found.append(f"of {replayed.sight.stood_in} frames the bag holds the latent, not the picture: the latent stands in")
+    if replayed.proposals.stood_in:
+        found.append(f"of {replayed.proposals.stood_in} frames the bag holds the latent, not the picture: the latent stands in")
     for node, absent in (("planner", proposals.absent), ("guardrail", replayed.guarded.absent)):
         if absent:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(absent.items()))

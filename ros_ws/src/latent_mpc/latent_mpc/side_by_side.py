@@ -21,7 +21,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     children = []
     for call in calls[1:]:
         ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=_answer, args=(call, theirs), daemon=True)
+        child = context.Process(target=_answer, args=(call, ours, theirs), daemon=True)
         child.start()
         theirs.close()
         children.append((child, ours))
@@ -32,7 +32,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
                 answer = ours.recv()
             except EOFError as error:
                 child.join()
-                raise RuntimeError(f"a process that shared the work ended with status {child.exitcode}") from error
+                raise ChildProcessError(f"a process that shared the work ended with status {child.exitcode}") from error
             if isinstance(answer, Exception):
                 raise answer
             found.append(answer)
@@ -44,7 +44,8 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     return found
 
 
-def _answer(call: Callable[[], Any], out: Connection) -> None:
+def _answer(call: Callable[[], Any], parents: Connection, out: Connection) -> None:
+    parents.close()  # else whoever answers a parent that is gone would wait for itself to read
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     answer: object
     try:
