@@ -27,7 +27,7 @@ from latent_mpc.bag import BagError, read_messages, stamp_ns
 from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.cli import run
 from latent_mpc.demo import DemoConfig, run_demo
-from latent_mpc.offline_bag import ReplayTopics, perception_then
+from latent_mpc.offline_bag import ReplayTopics, perception_then, read_recorded
 from latent_mpc.offline_comparison import compare_trajectories, compare_vectors
 from latent_mpc.offline_perception import Sight
 from latent_mpc.offline_replay import ReplayConfig, ReplayError, read_changes, replay, write_output
@@ -348,6 +348,29 @@ def test_perception_in_eight_bits_on_a_cpu_is_asked_for_as_the_node_was(tmp_path
         )
     then = perception_then(tmp_path / "bag", ReplayTopics())
     assert then == {"runtime": "cpu", "precision": "int8"} and RuntimeConfig(1, then["precision"], then["runtime"])
+
+
+def test_rows_of_a_journal_are_missing_where_a_page_was_lost_but_not_while_the_recorder_joins(tmp_path):
+    def lost(*pages):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        with written(folder) as write:
+            for first, seconds in pages:
+                dims = [
+                    msg("std_msgs/msg/MultiArrayDimension", label=name, size=size, stride=size) for name, size in (("rows", 2), ("columns", COLUMNS))
+                ]
+                rows = np.array([[Kind.TICK, 0, 0, 0]] * 2, np.int64).ravel()
+                layout = msg("std_msgs/msg/MultiArrayLayout", dim=dims, data_offset=first)
+                page = msg("std_msgs/msg/Int64MultiArray", layout=layout, data=rows)
+                write("/planner/journal", "std_msgs/msg/Int64MultiArray", START_NS + int(seconds * 1e9), page)
+            for topic in (CAMERA, "/goal/image"):
+                write(topic, "sensor_msgs/msg/Image", START_NS, image(START_NS, np.zeros((8, 8, 3), np.uint8)))
+            names = load_arm().joints
+            write(JOINTS, "sensor_msgs/msg/JointState", START_NS, joint_state(START_NS, names, [0.0] * len(names), [0.0] * len(names)))
+        return read_recorded(folder, ReplayTopics(), load_arm().joints).lost_rows
+
+    assert lost((0, 0.0), (2, 0.2), (4, 0.8), (6, 1.0)) == 0
+    assert lost((8, 0.0), (0, 0.01), (2, 0.01), (6, 0.01), (10, 0.8)) == 0, "the newest came first, and one of those before never"
+    assert lost((0, 0.0), (2, 0.2), (4, 0.8), (10, 1.0), (14, 1.2)) == 6
 
 
 def test_perception_that_said_nothing_runs_on_what_the_planner_does(tmp_path):

@@ -32,7 +32,7 @@ _LATENT, _GOAL_LATENT, _WITNESS, _ZONES, _SURPRISE = (
     "/planner/surprise",
 )
 
-_SOON_NS, _SAME_CLOCK_NS = 20_000_000, 1_000_000_000
+_SOON_NS, _SAME_CLOCK_NS, _JOINING_NS = 20_000_000, 1_000_000_000, 500_000_000
 
 F32 = NDArray[np.float32]
 
@@ -120,7 +120,7 @@ class _Pages:
     """The messages of a journal, put in order by the numbers of their rows: a recorder that comes late gets the newest first."""
 
     def __init__(self) -> None:
-        self._pages: list[tuple[int, NDArray[np.int64]]] = []
+        self._pages: list[tuple[int, int, NDArray[np.int64]]] = []
 
     def take(self, entry: Timed) -> None:
         """Add a message.
@@ -135,15 +135,19 @@ class _Pages:
             raise JournalError(f"{data.size} numbers in rows of {columns}")
         rows = data.reshape(-1, columns)
         require_journal(rows)  # what is no journal is refused here, message by message
-        self._pages.append((int(message.layout.data_offset), rows))
+        self._pages.append((int(message.layout.data_offset), entry.time_ns, rows))
 
     def entries(self) -> tuple[list[Entry], int]:
-        """All entries, and how many rows are missing between them. What was journaled before the recorder came is not missing."""
-        numbers = [first for first, _ in self._pages]
+        """All entries, and how many rows are missing between them. What was journaled before the recorder came is not missing, nor what the
+        middleware loses while it hands over what was there when it came.
+        """
+        numbers = [first for first, _, _ in self._pages]
         # A node that was started anew counts anew: then the order of reception is all there is.
         pages = sorted(self._pages, key=lambda page: page[0]) if len(set(numbers)) == len(numbers) else self._pages
-        missing = sum(max(0, after - before - len(rows)) for (before, rows), (after, _) in pairwise(pages))
-        return read_rows(np.concatenate([np.empty((0, COLUMNS), np.int64), *(rows for _, rows in pages)])), missing
+        joined_ns = min((time_ns for _, time_ns, _ in pages), default=0) + _JOINING_NS
+        gaps = [(after - before - len(rows), time_ns) for (before, _, rows), (after, time_ns, _) in pairwise(pages)]
+        missing = sum(max(0, gap) for gap, time_ns in gaps if time_ns > joined_ns)
+        return read_rows(np.concatenate([np.empty((0, COLUMNS), np.int64), *(rows for _, _, rows in pages)])), missing
 
 
 def read_recorded(
