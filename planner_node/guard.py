@@ -246,7 +246,7 @@ class Guard:
         self._count_missed(steady_s)
         if self._arm_deadline_s is not None and steady_s > self._arm_deadline_s:
             self._arm_deadline_s = None
-            self.reason = "no joint state to arm at"
+            self.reason = f"no joint state to arm at: {self.joints.heard(steady_s)}"
         if self.config.auto_arm and self.state is State.DISARMED and not self.arming and not self.obstacle:
             self.arm(steady_s, stamp_of_slot(slot))
         published, first = self._published, self._slot is None

@@ -51,6 +51,10 @@ class MeasuredJoints:
         """Whether the driver stamps what it measures."""
         return self.stamp_ns != 0
 
+    def heard(self, steady_s: float) -> str:
+        """When one that counts was heard last, in words, seen from ``steady_s``."""
+        return "none was heard yet" if self.position is None else f"the last was heard {steady_s - self.heard_s:.1f} s ago"
+
     def take(self, position: F64, stamp_ns: int, steady_s: float) -> Taken | None:
         """Take in ``position (J,) rad``, stamped ``stamp_ns`` and received at ``steady_s``; None when it does not count."""
         silent_s = steady_s - self.heard_s

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,16 @@ def ros_context() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
+
+
+def arm_by(call: Callable[[str], Any], timeout_s: float = 20.0) -> None:
+    """Arm as an operator does, who asks again while the guardrail has heard no joint state; ``call`` takes the service's name.
+
+    A driver that has only just been discovered, or that stood still for half a second on a machine under load, is refused.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (answer := call("arm")).success:
+        assert "no joint state to arm at" in answer.message and time.monotonic() < deadline, answer
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0, what: str = "condition") -> None:

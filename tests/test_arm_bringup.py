@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from bundles import write_bundle
-from conftest import wait_until
+from conftest import arm_by, wait_until
 
 pytest.importorskip("rclpy")
 
@@ -134,7 +134,7 @@ def test_in_shadow_everything_plans_and_nothing_reaches_the_arm(operator, start_
     assert set(started) == {"framing_node", "perception_node", "planner_node", "guardrail_node"}
     wait_until(lambda: operator.counts and operator.status.message == "DISARMED", 60.0, "all nodes")
     assert status_values(operator.status)["shadow"] == "true"
-    assert operator.call("arm").success, operator.status
+    arm_by(operator.call)
     operator.show_goal()
     wait_until(lambda: operator.status.message == "TRACKING", 40.0, "plans that are followed")
     time.sleep(1.5)
@@ -150,7 +150,7 @@ def test_in_shadow_everything_plans_and_nothing_reaches_the_arm(operator, start_
 def test_a_first_motion_keeps_to_a_tenth_of_the_speed_and_the_controller_takes_every_command(operator, start_node, tmp_path, robot, bundle):
     started = start(start_node, tmp_path, robot, bundle, shadow="false", speed=str(SPEED))
     wait_until(lambda: operator.counts and operator.status.message == "DISARMED", 60.0, "all nodes")
-    assert operator.call("arm").success
+    arm_by(operator.call)
     operator.show_goal()
     wait_until(lambda: operator.states and np.ptp(np.array(operator.states), axis=0).max() > 0.05, 40.0, "motion")
     assert operator.call("stop").success

@@ -8,7 +8,7 @@ from array import array
 
 import numpy as np
 import pytest
-from conftest import wait_until
+from conftest import arm_by, wait_until
 from executed_stream import NONE, executed, violations
 
 pytest.importorskip("rclpy")
@@ -138,7 +138,7 @@ def test_an_episode_from_arming_to_a_latched_stop(arm, start_node):
     assert not arm.commands, "it commands before it is armed"
 
     measured = arm.position.copy()
-    assert arm.call("arm").success
+    arm_by(arm.call)
     wait_until(lambda: bool(arm.commands), what="a first command")
     assert np.abs(arm.commands[0][1][0] - measured).max() < 1e-3
     arm.wait_for("HOLDING")
@@ -168,7 +168,7 @@ def test_an_episode_from_arming_to_a_latched_stop(arm, start_node):
     arm.position = ARM.home - 0.1
     assert arm.call("reset").success
     arm.wait_for("DISARMED")
-    assert arm.call("arm").success
+    arm_by(arm.call)
     wait_until(lambda: len(arm.commands) > 20, what="commands after the reset")
     assert np.abs(arm.commands[0][1][0] - (ARM.home - 0.1)).max() < 1e-3
 
@@ -248,7 +248,7 @@ def test_the_velocity_output_is_silent_until_active_and_ends_at_zero(arm, start_
     for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
         request = ChangeState.Request(transition=Transition(id=transition))
         assert arm.call("change_state", ChangeState, request).success
-    assert arm.call("arm").success
+    arm_by(arm.call)
     arm.plan(0.2)
     wait_until(lambda: any(np.abs(velocity).max() > 0.1 for velocity in arm.velocities), what="motion")
     assert arm.call("stop").success

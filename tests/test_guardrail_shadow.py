@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import wait_until
+from conftest import arm_by, wait_until
 
 pytest.importorskip("rclpy")
 
@@ -26,7 +26,7 @@ def test_the_arm_stands_while_the_shadow_follows_plans_and_stops(arm, start_node
     arm.node.create_subscription(JointTrajectory, "/guardrail/shadow", shadow.append, QoSProfile(depth=1000))
     node = start_node(MODULE, *SHADOW)
     arm.wait_for("DISARMED")
-    assert arm.call("arm").success
+    arm_by(arm.call)
     stood = arm.position.copy()
     arm.plan(0.5, seconds=8.0)
     # Farther from the arm than any tracking tolerance would let it.
