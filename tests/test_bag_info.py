@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 from bag_writing import floats, image, joint_state, trajectory
-from latent_mpc.bag import NS_PER_S, TYPES
+from latent_mpc.bag import NS_PER_S, TYPES, BagError, read_topics
+from latent_mpc.bag_data.topics import AskedTopics, choose_topics
 from latent_mpc.bags.info import summarize, summary_text
 from latent_mpc.bags.qos import OfferedQos
+from latent_mpc.bags.roles import CAMERA, COMPRESSED, IMAGE, likely
 from latent_mpc.bags.storage import Channel
 from latent_mpc.bags.writer import FolderWriter, Format
 from latent_mpc.cli import run
@@ -17,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from test_bag_reading import humble
 
 START = 1_700_000_000 * NS_PER_S
-IMAGE, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/JointState"
+JOINTS = "sensor_msgs/msg/JointState"
 TRAJECTORY, NUMBERS = "trajectory_msgs/msg/JointTrajectory", "std_msgs/msg/Float64MultiArray"
 QOS = (OfferedQos("keep_last", 5, "best_effort", "volatile"),)
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -152,3 +154,49 @@ def test_from_the_command_line(tmp_path, capsys):
         assert run(["bag", "info", str(wrong)]) == 2
         error = capsys.readouterr().err
         assert str(wrong) in error and error.count("\n") == 1
+
+
+def test_what_it_promises_is_what_the_import_reads(tmp_path):
+    """Depth beside colour, compressed beside raw, plans beside commands, a leader beside the arm: the same choice from both commands."""
+    topics = run_of()
+    _, pictures = topics.pop("/camera/image_raw")
+    _, trajectories = topics.pop("/joint_trajectory_controller/joint_trajectory")
+    topics |= {"/wrist/color/image_raw": (IMAGE, pictures), "/wrist/depth/image_raw": (IMAGE, pictures), "/goal/image": (IMAGE, pictures)}
+    topics |= {"/planner/plan": (TRAJECTORY, trajectories), "/guardrail/shadow": (TRAJECTORY, trajectories), "/arm/go": (TRAJECTORY, trajectories)}
+    topics["/leader/joint_command"] = topics["/measured"] = topics.pop("/joint_states")
+    topics["/speeds"] = (NUMBERS, [(START, floats([1.0])), (START + NS_PER_S, floats([1.0]))])
+    training = summarize(record(tmp_path / "bag", topics)).training
+    assert (training.camera, training.joint_states, training.actions) == ("/wrist/color/image_raw", "/measured", "/arm/go")
+    assert training.undecided == () and training.other_actions == ("/leader/joint_command", "/speeds")
+    read = choose_topics("bag", read_topics(tmp_path / "bag"), AskedTopics())
+    assert (read.camera, read.joint_states, read.actions) == ("/wrist/color/image_raw", "/measured", "/arm/go")
+
+
+def test_what_only_the_user_can_tell_apart_is_asked_for_by_both(tmp_path):
+    topics = run_of()
+    topics["/left/image"] = topics["/right/image"] = topics.pop("/camera/image_raw")
+    topics["/a/go"] = topics["/b/go"] = topics.pop("/joint_trajectory_controller/joint_trajectory")
+    summary = summarize(record(tmp_path / "bag", topics))
+    assert summary.training.undecided == ("--camera /left/image or /right/image",) and summary.training.actions == ""
+    text = summary_text(summary)
+    assert "say which in `latent-mpc dataset from-bag`: --camera /left/image or /right/image" in text
+    assert "--actions` could read as well: /a/go, /b/go" in text
+    held = read_topics(tmp_path / "bag")
+    with pytest.raises(BagError, match="several topics for --camera: /left/image, /right/image; say which"):
+        choose_topics("bag", held, AskedTopics())
+    assert choose_topics("bag", held, AskedTopics(camera="/left/image")).actions is None
+
+
+@pytest.mark.parametrize(
+    ("held", "camera"),
+    [
+        (("/cam/image_raw", "/cam/image_raw/compressed"), ("/cam/image_raw",)),
+        (("/cam/image_raw/compressed",), ("/cam/image_raw/compressed",)),
+        (("/other/image_raw", "/cam/image_raw/compressed"), ("/cam/image_raw/compressed", "/other/image_raw")),
+        (("/camera/image_raw", "/cam/image_raw"), ("/camera/image_raw",)),
+        (("/cam/infra1/image",), ("/cam/infra1/image",)),
+        (("/goal/image", "/overview/image_raw"), ()),
+    ],
+)
+def test_the_likely_camera(held, camera):
+    assert likely(CAMERA, {topic: COMPRESSED if topic.endswith("compressed") else IMAGE for topic in held}) == camera

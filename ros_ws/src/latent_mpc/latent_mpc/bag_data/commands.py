@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latent_mpc.bag import BagError, stamp_ns
 from latent_mpc.bag_data.timeline import at, fading, held, mean_held
-from latent_mpc.bag_data.topics import FLOATS, JOINT_STATE, TRAJECTORY, TWIST, TWIST_STAMPED
+from latent_mpc.bags.roles import FLOATS, JOINT_STATE, TRAJECTORY, TWIST, TWIST_STAMPED
 from latent_mpc.recording import Series
 
 POSITIONS, VELOCITIES, TOOL_VELOCITY = "positions", "velocities", "tool velocity"

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latent_mpc.bag import BagError
-from latent_mpc.check_bag import JOINT_STATES_TOPIC, TRAJECTORY_TOPIC
-from latent_mpc.recording import CAMERA_TOPIC, GOAL_TOPIC, RESET_TOPIC, TRUTH_TOPIC
+from latent_mpc.bags.roles import CAMERA, COMMANDS, FLOATS, MEASURED, Role, fitting, likely
+from latent_mpc.recording import GOAL_TOPIC, RESET_TOPIC, TRUTH_TOPIC
 
-PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-JOINT_STATE, TRAJECTORY = "sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory"
-FLOATS, TWIST, TWIST_STAMPED = "std_msgs/msg/Float64MultiArray", "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"
-COMMANDS = (TRAJECTORY, FLOATS, TWIST, TWIST_STAMPED, JOINT_STATE)
 # Besides the picture that the arm is to bring about, the simulator's announcement of a new scene.
 _USUAL_MARKERS = (RESET_TOPIC, GOAL_TOPIC)
 
@@ -49,15 +45,13 @@ def choose_topics(where: str, held: dict[str, str], asked: AskedTopics) -> Topic
     Raises:
         BagError: a topic that was asked for is missing or of a type that cannot say that, or none or several could.
     """
-    camera = _one(where, held, asked.camera, "--camera", PICTURES, CAMERA_TOPIC)
-    measured = {topic: kind for topic, kind in held.items() if topic != asked.actions} if asked.joint_states is None else held
-    joints = _one(where, measured or held, asked.joint_states, "--joint-states", (JOINT_STATE,), JOINT_STATES_TOPIC)
-    actions = asked.actions
-    if actions is not None:
-        actions = _one(where, held, actions, "--actions", COMMANDS, actions)
-    else:
-        trajectories = [topic for topic, kind in held.items() if kind == TRAJECTORY]
-        actions = TRAJECTORY_TOPIC if TRAJECTORY_TOPIC in held else trajectories[0] if len(trajectories) == 1 else None
+    camera = _asked(where, held, asked.camera, CAMERA) or _only(where, held, CAMERA)
+    actions = _asked(where, held, asked.actions, COMMANDS)
+    rest = {topic: kind for topic, kind in held.items() if topic != actions}
+    joints = _asked(where, held, asked.joint_states, MEASURED) or _only(where, rest if fitting(MEASURED, rest) else held, MEASURED)
+    if actions is None:
+        commanded = likely(COMMANDS, held)
+        actions = commanded[0] if len(commanded) == 1 else None
     missing = [topic for topic in asked.markers if topic not in held]
     if missing:
         raise BagError(f"{where} holds no topic {missing[0]} (--marker); it holds {', '.join(sorted(held))}")
@@ -66,18 +60,20 @@ def choose_topics(where: str, held: dict[str, str], asked: AskedTopics) -> Topic
     return Topics(camera, joints, actions, markers, truth, dict(held))
 
 
-def _one(where: str, held: dict[str, str], asked: str | None, option: str, kinds: tuple[str, ...], usual: str) -> str:
-    if asked is not None:
-        if asked not in held:
-            raise BagError(f"{where} holds no topic {asked} ({option}); it holds {', '.join(sorted(held)) or 'none'}")
-        if held[asked] not in kinds:
-            raise BagError(f"{where}: {asked} is of type {held[asked]}; {option} takes {', '.join(kinds)}")
-        return asked
-    if held.get(usual) in kinds:
-        return usual
-    fitting = sorted(topic for topic, kind in held.items() if kind in kinds)
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        raise BagError(f"{where} holds no message on {usual} that could be used, nor any other topic of type {' or '.join(kinds)}")
-    raise BagError(f"{where} holds several topics for {option}: {', '.join(fitting)}; say which")
+def _asked(where: str, held: dict[str, str], topic: str | None, role: Role) -> str | None:
+    if topic is None:
+        return None
+    if topic not in held:
+        raise BagError(f"{where} holds no topic {topic} ({role.option}); it holds {', '.join(sorted(held)) or 'none'}")
+    if held[topic] not in role.types:
+        raise BagError(f"{where}: {topic} is of type {held[topic]}; {role.option} takes {', '.join(role.types)}")
+    return topic
+
+
+def _only(where: str, held: dict[str, str], role: Role) -> str:
+    found = likely(role, held)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise BagError(f"{where} holds no message on {role.usual} that could be used, nor any other topic of type {' or '.join(role.types)}")
+    raise BagError(f"{where} holds several topics for {role.option}: {', '.join(found)}; say which")

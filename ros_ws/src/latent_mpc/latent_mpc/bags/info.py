@@ -154,6 +154,9 @@ def summary_text(summary: BagSummary) -> str:
     if training.possible:
         actions = training.actions or "from the measured joints, nothing was commanded"
         lines.append(f"can train a model: camera {training.camera}, joint states {training.joint_states}, actions {actions}")
+        lines += [f"say which in `latent-mpc dataset from-bag`: {choice}" for choice in training.undecided]
+        if training.other_actions:
+            lines.append(f"commands that `latent-mpc dataset from-bag --actions` could read as well: {', '.join(training.other_actions)}")
     else:
         lines += [f"cannot train a model: {obstacle}" for obstacle in training.obstacles]
     lines += [f"broken: {trouble}" for trouble in summary.troubles]

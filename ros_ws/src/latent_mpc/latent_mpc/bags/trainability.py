@@ -7,35 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from latent_mpc.bags.reader import BagReader
-from latent_mpc.bags.storage import BagError, Channel
+from latent_mpc.bags.roles import CAMERA, COMMANDS, MEASURED, Role, fitting, likely
+from latent_mpc.bags.storage import BagError
 from ros_bridge.encodings import ImageError, picture_pixels
 
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-JOINT_STATE = "sensor_msgs/msg/JointState"
-ACTION_TYPES = (
-    "trajectory_msgs/msg/JointTrajectory",
-    "std_msgs/msg/Float64MultiArray",
-    "geometry_msgs/msg/TwistStamped",
-    "geometry_msgs/msg/Twist",
-)
-# What carries numbers or trajectories in this stack and is no command to an arm.
-_NO_ACTIONS = ("/planner/", "/perception/", "/sim/", "/goal/")
-_NO_CAMERAS = ("/overview/", "/perception/", "/goal/", "/sim/")
-_COMMAND_WORDS = ("command", "cmd", "controller", "action", "target", "teleop", "servo")
 _FEWEST = 2
 
 
 @dataclass(frozen=True)
 class TrainingTopics:
-    """The topics that would be used; empty where there is none. ``obstacles`` are the reasons why the bag cannot train a model.
+    """The topics that ``latent-mpc dataset from-bag`` would use; empty where there is none. ``obstacles``: why the bag cannot train a model.
 
-    Without ``actions`` what was done is read off the measured joints, as ``latent-mpc dataset from-bag`` does.
+    Without ``actions`` what was done is read off the measured joints. ``undecided``: the options that have to be given because several topics can
+    say it, such as ``--camera /left or /right``; the first of them stands for all. ``other_actions`` are commands that are read where ``--actions``
+    names them.
     """
 
     camera: str
     joint_states: str
     actions: str
     obstacles: tuple[str, ...]
+    undecided: tuple[str, ...] = ()
+    other_actions: tuple[str, ...] = ()
 
     @property
     def possible(self) -> bool:
@@ -49,48 +42,44 @@ def training_topics(reader: BagReader, counts: Mapping[str, int], spans: Mapping
     Raises:
         BagError: the bag is damaged where the candidates lie.
     """
+    held = {channel.topic: channel.msgtype for channel in reader.channels}
     obstacles: list[str] = []
+    undecided: list[str] = []
 
-    def choose(what: str, channels: list[Channel], use: Callable[[Any], str], wanted: str, needed: bool = True) -> str:
-        refused = []
-        for channel in channels:
-            if counts.get(channel.topic, 0) < _FEWEST:
-                refused.append(f"{channel.topic} has {counts.get(channel.topic, 0)} messages")
-                continue
-            why_not = _try(reader, channel, use)
-            if not why_not:
-                return channel.topic
-            refused.append(f"{channel.topic}: {why_not}")
-        if needed:
-            obstacles.append(f"no {what}: {'; '.join(refused)}" if refused else f"no {what}: no topic of type {wanted}")
-        return ""
+    def choose(role: Role, use: Callable[[Any], str]) -> str:
+        refused = {topic: _why_not(reader, topic, counts.get(topic, 0), use) for topic in fitting(role, held)}
+        found = likely(role, {topic: held[topic] for topic, why_not in refused.items() if not why_not})
+        if not found:
+            reasons = "; ".join(why_not for why_not in refused.values() if why_not)
+            obstacles.append(f"no {role.name}: {reasons or 'no topic of type ' + ' or '.join(role.types)}")
+            return ""
+        if len(found) > 1:
+            undecided.append(f"{role.option} {' or '.join(found)}")
+        return found[0]
 
-    known = reader.channels
-    cameras = [c for c in known if c.msgtype in (IMAGE, COMPRESSED) and not c.topic.startswith(_NO_CAMERAS)]
-    # Raw before compressed of the same camera, colour before anything that is called depth.
-    cameras.sort(key=lambda c: ("depth" in c.topic or "infra" in c.topic, c.msgtype != IMAGE, c.topic))
-    camera = choose("camera", cameras, _see, f"{IMAGE} or {COMPRESSED}")
-    states = sorted((c for c in known if c.msgtype == JOINT_STATE), key=lambda c: (_commands(c.topic), -counts.get(c.topic, 0), c.topic))
-    joint_states = choose("joint states", [c for c in states if not _commands(c.topic)], _feel, JOINT_STATE)
-    movers = [c for c in known if (c.msgtype in ACTION_TYPES and not c.topic.startswith(_NO_ACTIONS)) or (c in states and _commands(c.topic))]
-    movers.sort(key=lambda c: (not _commands(c.topic), _rank(c.msgtype), c.topic))
-    actions = choose("actions", movers, lambda _: "", " or ".join(ACTION_TYPES), needed=False)
+    camera, joint_states = choose(CAMERA, _see), choose(MEASURED, _feel)
+    moving = {topic: held[topic] for topic in fitting(COMMANDS, held) if topic != joint_states and counts.get(topic, 0) >= _FEWEST}
+    commanded = likely(COMMANDS, moving)
+    actions = commanded[0] if len(commanded) == 1 else ""
     if camera and joint_states:
         used = [topic for topic in (camera, joint_states, actions) if topic]
         together = [spans[topic] for topic in used if topic in spans]
         if max(first for first, _ in together) >= min(last for _, last in together):
             obstacles.append(f"{', '.join(used[:-1])} and {used[-1]} were never recorded at the same time")
-    return TrainingTopics(camera, joint_states, actions, tuple(obstacles))
+    others = tuple(topic for topic in moving if topic != actions)
+    return TrainingTopics(camera, joint_states, actions, tuple(obstacles), tuple(undecided), others)
 
 
-def _try(reader: BagReader, channel: Channel, use: Callable[[Any], str]) -> str:
+def _why_not(reader: BagReader, topic: str, count: int, use: Callable[[Any], str]) -> str:
+    if count < _FEWEST:
+        return f"{topic} has {count} messages"
     try:
-        for raw in reader.raw({channel.topic}):
-            if raw.channel.msgtype == channel.msgtype:
-                return use(reader.decode(raw))
+        for raw in reader.raw({topic}):
+            why_not = use(reader.decode(raw))
+            return f"{topic}: {why_not}" if why_not else ""
     except BagError as error:
-        return str(error).removeprefix(f"{channel.topic} ")
-    return "no message can be read"
+        return f"{topic}: {str(error).removeprefix(f'{topic} ')}"
+    return f"{topic}: no message can be read"
 
 
 def _see(message: Any) -> str:
@@ -105,11 +94,3 @@ def _feel(message: Any) -> str:
     if not message.name:
         return "its joints have no names"
     return "" if len(message.position) == len(message.name) else f"{len(message.position)} positions for {len(message.name)} joints"
-
-
-def _commands(topic: str) -> bool:
-    return any(word in topic.lower() for word in _COMMAND_WORDS)
-
-
-def _rank(msgtype: str) -> int:
-    return ACTION_TYPES.index(msgtype) if msgtype in ACTION_TYPES else len(ACTION_TYPES)
