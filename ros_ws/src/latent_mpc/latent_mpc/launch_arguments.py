@@ -111,9 +111,11 @@ REPLAY = (
     LaunchArgument("rate", "1.0", "speed of the replay, 1.0 is real time; the guardrail's 100 Hz are real time always"),
     LaunchArgument("loop", "false", "begin again when the bag is over", YES_NO),
     LaunchArgument("start_offset", "0.0", "seconds of the bag to leave out at its beginning"),
-    LaunchArgument("joint_states", "", "what the bag calls the measured joints; by default /joint_states"),
-    LaunchArgument("camera_image", "", "what the bag calls the camera's pictures; by default /camera/image_raw"),
-    LaunchArgument("camera_info", "", "what the bag calls the camera's calibration; by default /camera/camera_info"),
+    LaunchArgument("joint_states", "", "what the bag calls the measured joints; by default /joint_states, or what is of that type"),
+    LaunchArgument("camera_image", "", "what the bag calls the camera's pictures; by default /camera/image_raw, or what is of that type"),
+    LaunchArgument(
+        "camera_info", "", "what the bag calls the camera's calibration; by default camera_info beside the pictures; without one it is left out"
+    ),
     MODE,
     ZONES,
     RECORD,
