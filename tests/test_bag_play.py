@@ -108,20 +108,36 @@ def test_messages_come_with_their_bytes_their_spacing_their_quality_of_service_a
     printed, complaints = process.communicate()
     assert process.returncode == 0, complaints
     assert [number for _, number in moved] == list(range(10, 40)) and not audience.heard["/joint_states"]
-    # 29 intervals of 20 ms at half the speed.
-    assert moved[-1][0] - moved[0][0] == pytest.approx(1.16, abs=0.5)
     offered = audience.offered["/moved"]
     assert offered.reliability == ReliabilityPolicy.BEST_EFFORT and offered.deadline.nanoseconds == 2_000_000_000
     assert audience.offered["/word"].durability == DurabilityPolicy.TRANSIENT_LOCAL
     assert audience.offered["/word"].reliability == ReliabilityPolicy.RELIABLE
     clock = np.array(audience.clock) - START
-    assert (np.diff(clock) >= 0).all() and clock[0] == 200_000_000 and 0.7e9 < clock[-1] < 0.9e9
+    assert (np.diff(clock) >= 0).all() and clock[0] == 200_000_000 and 0.7e9 < clock[-1] <= 0.78e9
     assert np.median(np.diff(clock)) == pytest.approx(10_000_000, rel=0.5)
     assert "/own is not played: unknown type my_msgs/msg/Own" in complaints
     report = json.loads((tmp_path / "played.json").read_text())
     assert report["topics"] == {"/count": 6, "/joint_states": 30} and report["skipped"] == {"/own": "unknown type my_msgs/msg/Own"}
     assert 0 <= report["late_ms"]["p50"] <= report["late_ms"]["p99"] <= report["late_ms"]["max"]
+    # 29 intervals of 20 ms at half the speed; what a busy machine took away is in the lateness, but for a moment at the beginning.
+    assert 1.16 <= report["seconds"] <= 1.16 + 1e-3 * report["late_ms"]["max"] + 1.0
     assert printed.startswith("played 36 messages of 2 topics")
+
+
+def test_the_clock_waits_for_what_a_player_that_stood_still_has_yet_to_say(bag, audience):
+    audience.listen("/joint_states", JointState, lambda m: m.position[0])
+    process = player(bag, "--clock", 100, "--delay", 4, "--rate", 0.5, "--topic", "/joint_states")
+    heard = audience.heard["/joint_states"]
+    audience.spin(lambda: len(heard) > 10, "the beginning")
+    process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(2.5)  # longer than the rest of the bag takes
+    finally:
+        process.send_signal(signal.SIGCONT)
+    audience.spin(lambda: heard[-1][1] == 49, "the end")
+    assert process.wait(20) == 0
+    audience.spin(lambda: audience.clock[-1] >= START + 49 * 20_000_000, "the last word of the clock")
+    assert max(audience.clock) == START + 49 * 20_000_000
 
 
 def test_goals_whose_quality_of_service_nobody_recorded_are_latched():

@@ -150,6 +150,7 @@ class _Player:
             self._offer(node, channel)
         self._clock = node.create_publisher(Clock, _CLOCK, QoSProfile(depth=10)) if asked.clock_hz > 0 else None
         self._next_tick_s = 0.0
+        self._said_ns = 0
         self._counts: dict[str, int] = {}
         self._late_s: list[float] = []
 
@@ -182,6 +183,7 @@ class _Player:
                     ahead = ReadAhead(reader.raw(topics, start_ns, stop_ns))
                     try:
                         ahead.wait_until_filled(2.0)
+                        self._said_ns = start_ns
                         self._tick(start_ns)
                         self._round(ahead, Pace(start_ns, self._asked.rate, paused=self._asked.paused and rounds == 1), keys)
                     finally:
@@ -211,6 +213,8 @@ class _Player:
             if not pace.paused:
                 self._late_s.append(-(pace.wait_s(message.time_ns) or 0.0))
             self._counts[message.channel.topic] = self._counts.get(message.channel.topic, 0) + 1
+            self._said_ns = message.time_ns
+        self._tick(self._said_ns)
 
     def _wait(self, time_ns: int, pace: Pace, keys: Keyboard) -> bool:
         """Until ``time_ns`` is due; whether the user stepped to it.
@@ -221,7 +225,8 @@ class _Player:
         while True:
             wait = pace.wait_s(time_ns)
             if time.monotonic() >= self._next_tick_s:
-                self._tick(pace.now_ns())
+                # After a stall the clock must not be past what has yet to be said.
+                self._tick(min(pace.now_ns(), time_ns))
             due = wait is not None and wait <= 0
             pause = _LOOK_S if wait is None else wait
             if self._clock is not None:

@@ -25,6 +25,7 @@ from std_srvs.srv import Trigger
 
 from latent_mpc.commissioning.observation import CalibrationSeen, Endpoint, GuardrailSeen, JointsSeen, Observation, PictureSeen, Stream
 from latent_mpc.commissioning.robot_setup import RobotSetup
+from latent_mpc.commissioning.stream_checks import LEAST_SHARE
 from latent_mpc.topic_names import resolved
 from ros_bridge import qos
 from ros_bridge.diagnostics import status_values
@@ -33,7 +34,11 @@ from ros_bridge.stamps import now_ns, stamp_ns
 
 _ENDLESS_NS = 1e18
 _STOPPED = "STOPPED"
-_ANSWER_S, _LATCHED_S, _RELEASED_S = 5.0, 0.7, 0.3
+_READY_S, _ANSWER_S, _LATCHED_S, _RELEASED_S = 3.0, 5.0, 0.7, 0.3
+# A status that is heard sooner after a service's answer may have been under way before it.
+_UNDER_WAY_S = 0.15
+# So many times as long it listens to a topic that is silent or slow: a machine that stands still for a moment is not a driver that is too slow.
+_PATIENCE = 3
 # Whoever published the robot's description did so at its start.
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _STREAMS = {"joint_states": (JointState, qos.JOINT_HISTORY), "image": (Image, qos.CAMERA), "info": (CameraInfo, qos.CAMERA)}
@@ -63,11 +68,16 @@ class Observer:
         self._executor.add_node(node)
 
     def look(self, seconds: float, try_stop: bool = True) -> Observation:
-        """Listen for ``seconds``, then ask the guardrail, and stop and reset it when ``try_stop``, unless it is stopped already."""
+        """Listen for ``seconds``, then ask the guardrail, and stop and reset it when ``try_stop``, unless it is stopped already.
+
+        It listens for longer while a topic is missing or too slow, and judges the rate of the whole time.
+        """
+        began = time.monotonic()
         self._spin(seconds)
+        self._spin(_PATIENCE * seconds, self._all_fast_enough)
         publishers, subscribers = self._endpoints()
         seen = Observation(
-            seconds,
+            time.monotonic() - began,
             publishers,
             subscribers,
             {topic: _stream(heard) for topic, heard in self._heard.items()},
@@ -87,6 +97,10 @@ class Observer:
             self._newest[name] = msg
 
         return heard
+
+    def _all_fast_enough(self) -> bool:
+        rates = {"joint_states": self._setup.joint_states.rate_hz, "image": self._setup.camera.rate_hz, "info": self._setup.camera.rate_hz}
+        return all(_stream(self._heard[self._topics[name]]).rate_hz >= LEAST_SHARE * rate_hz for name, rate_hz in rates.items())
 
     def _spin(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         deadline = time.monotonic() + seconds
@@ -121,18 +135,26 @@ class Observer:
             return found
         stop = _told(self._call(Trigger, "stop"))
         answered = time.monotonic()
-        self._spin(_LATCHED_S)
-        states = tuple(str(msg.message) for heard, msg in self._statuses if heard > answered + 0.15)
+        states = self._states_after(answered, _LATCHED_S)
         reset = _told(self._call(Trigger, "reset"))
-        self._spin(_RELEASED_S)
-        after_reset = str(self._statuses[-1][1].message) if self._statuses else ""
-        return replace(found, stop=stop, after_stop=states, reset=reset, after_reset=after_reset)
+        released = self._states_after(time.monotonic(), _RELEASED_S)
+        return replace(found, stop=stop, after_stop=states, reset=reset, after_reset=released[-1] if released else "")
+
+    def _states_after(self, answered_s: float, seconds: float) -> tuple[str, ...]:
+        """What the guardrail says that it is in the ``seconds`` after an answer, or as soon as it says something."""
+
+        def states() -> tuple[str, ...]:
+            return tuple(str(msg.message) for heard, msg in self._statuses if heard > answered_s + _UNDER_WAY_S)
+
+        self._spin(seconds)
+        self._spin(_ANSWER_S, lambda: bool(states()))
+        return states()
 
     def _call(self, kind: Any, service: str) -> Any:
         """The answer of a service of the guardrail; None when there is none."""
         client: Client = self._node.create_client(kind, resolved(f"guardrail_node/{service}", self._namespace))
         try:
-            self._spin(1.0, client.service_is_ready)
+            self._spin(_READY_S, client.service_is_ready)
             if not client.service_is_ready():
                 return None
             answer = client.call_async(kind.Request())

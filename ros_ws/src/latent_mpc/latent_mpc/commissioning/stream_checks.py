@@ -7,8 +7,8 @@ import numpy as np
 from latent_mpc.commissioning.findings import Finding, judged, skipped
 from latent_mpc.commissioning.observation import Observation
 
-# A rate is measured over seconds on a machine that also does other things.
-_LEAST_SHARE = 0.7
+LEAST_SHARE = 0.7
+"""Of the rate that was stated a stream must have: it is measured over seconds on a machine that also does other things."""
 # Stamps that lie in the future, or that far in the past, come from another clock: no driver buffers for a second.
 _FUTURE_S, _PAST_S = -0.01, 1.0
 
@@ -35,7 +35,7 @@ def check_stream(name: str, topic: str, kind: str, rate_hz: float, latency_ms: f
     if stream is None or not stream.arrivals.size:
         silent = judged(f"{name}.rate", False, f"no message in {seen.seconds:.1f} s", "it is announced but silent: look at the driver's log")
         return [*findings, silent, *(skipped(f"{name}.{key}", "no message") for key in keys[4:])]
-    needed = _LEAST_SHARE * rate_hz
+    needed = LEAST_SHARE * rate_hz
     findings.append(
         judged(
             f"{name}.rate",
