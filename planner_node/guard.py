@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner_node.grid import stamp_of_slot
-from planner_node.measured import RECENT_S, STANDING_RAD, MeasuredJoints, Taken
+from planner_node.measured import NOTHING_TO_ARM_AT, RECENT_S, STANDING_RAD, MeasuredJoints, Taken
 from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
 from planner_node.staleness import Staleness, StalenessConfig
@@ -246,7 +246,7 @@ class Guard:
         self._count_missed(steady_s)
         if self._arm_deadline_s is not None and steady_s > self._arm_deadline_s:
             self._arm_deadline_s = None
-            self.reason = f"no joint state to arm at: {self.joints.heard(steady_s)}"
+            self.reason = f"{NOTHING_TO_ARM_AT}: {self.joints.heard(steady_s)}"
         if self.config.auto_arm and self.state is State.DISARMED and not self.arming and not self.obstacle:
             self.arm(steady_s, stamp_of_slot(slot))
         published, first = self._published, self._slot is None

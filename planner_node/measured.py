@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
+NOTHING_TO_ARM_AT = "no joint state to arm at"
+"""How a refusal to arm begins that may be over in a moment: ask again."""
+
 # s: joint states closer than this tell how fast the arm is, and stamps count for no more.
 RECENT_S = 0.1
 # rad: an arm whose joint states differ by more, from one to the next, does not stand, whatever velocity its driver sends. Encoders differ by less.

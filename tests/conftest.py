@@ -1,4 +1,4 @@
-"""Every test process has a ROS domain of its own, and no node that it started outlives it."""
+"""Every test process has a ROS domain of its own, and no node that it started outlives it. What failed while the machine stood still is run again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standstill import RERUNS, Watch
+
+from planner_node.measured import NOTHING_TO_ARM_AT
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _DOMAINS = range(1, 102)  # above 101 the ports of DDS run into the ephemeral ports of Linux
@@ -37,6 +40,35 @@ def _claim_domain() -> int:
 
 os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+_watch = Watch()
+
+
+def pytest_sessionstart() -> None:
+    _watch.start()
+
+
+def pytest_unconfigure() -> None:
+    _watch.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=RERUNS, condition=_watch.stood_still))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _watch.begin()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    again, pauses = terminalreporter.getreports("rerun"), _watch.pauses()
+    for report in again:
+        terminalreporter.write_line(f"run again, since the machine stood still: {report.nodeid}")
+    if again:
+        terminalreporter.write_line(f"it stood still {len(pauses)} times, for {max(pauses):.2f} s at most")
 
 
 def _die_with_parent() -> None:
@@ -107,7 +139,7 @@ def arm_by(call: Callable[[str], Any], timeout_s: float = 20.0) -> None:
     """
     deadline = time.monotonic() + timeout_s
     while not (answer := call("arm")).success:
-        assert "no joint state to arm at" in answer.message and time.monotonic() < deadline, answer
+        assert NOTHING_TO_ARM_AT in answer.message and time.monotonic() < deadline, answer
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0, what: str = "condition") -> None:

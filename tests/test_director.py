@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticStatus
-from latent_mpc.director import Director, Placed
+from latent_mpc.director import Director, DirectorError, Placed
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -36,11 +36,18 @@ class StandIns(Node):
         self._planner = self.create_publisher(DiagnosticStatus, "/planner/status", STATUS)
         goal = self.create_publisher(Image, "/sim/goal_image", GOAL)
         goal.publish(array_to_image(np.zeros((4, 4, 3), np.uint8), Header(stamp=stamp_of(NEW_NS))))
-        for name in ("stop", "reset", "arm"):
+        for name in ("stop", "reset"):
             self.create_service(Trigger, f"/guardrail_node/{name}", lambda _, response: setattr(response, "success", True) or response)
+        self.refusals: list[str] = []
+        self.create_service(Trigger, "/guardrail_node/arm", self._on_arm)
         self.create_subscription(Image, "/goal/image", self._on_goal, GOAL)
         self._coming: list[tuple[str, int, int]] = []
         self.create_timer(0.03, self._on_timer)
+
+    def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = not self.refusals
+        response.message = "" if response.success else self.refusals.pop(0)
+        return response
 
     def _on_goal(self, _: Image) -> None:
         # As the planner says it: the old goal goes on for a little, is replaced, and then the new one is pursued.
@@ -76,3 +83,14 @@ def test_the_goal_before_does_not_end_the_next_episode(stand_ins):
         run = director.play(placed, lambda progress: seen.append(progress.step))
     assert run.cut_short == "" and run.steps == 4
     assert seen and set(seen) <= {1, 4}, "the old goal's step 7 is nobody's"
+
+
+def test_arming_is_asked_for_again_while_no_joint_state_was_heard_and_only_then(stand_ins):
+    with Director(int(os.environ["ROS_DOMAIN_ID"]), lambda: None) as director:
+        stand_ins.refusals = ["no joint state to arm at: none was heard yet", "no joint state to arm at: the last was heard 0.7 s ago"]
+        director._arm()
+        assert not stand_ins.refusals
+        stand_ins.refusals = ["the arm moves", "the arm moves"]
+        with pytest.raises(DirectorError, match=r"/guardrail_node/arm refused: the arm moves"):
+            director._arm()
+        assert len(stand_ins.refusals) == 1

@@ -27,6 +27,7 @@ from std_srvs.srv import Trigger
 
 from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.outcome import GuardrailCounts
+from planner_node.measured import NOTHING_TO_ARM_AT
 from ros_bridge.diagnostics import status_values
 from ros_bridge.qos import GOAL, LATENT, STATUS
 from ros_bridge.stamps import stamp_ns
@@ -227,6 +228,17 @@ class Director:
         self._until(future.done, _SERVICE_S, lambda: f"service {name} does not answer")
         return future.result()
 
+    def _arm(self) -> None:
+        """Ask until a joint state was heard: a driver may have stood still for a moment."""
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                self._trigger("/guardrail_node/arm")
+                return
+            except DirectorError as error:
+                if NOTHING_TO_ARM_AT not in str(error) or time.monotonic() > deadline:
+                    raise
+
     def _trigger(self, name: str) -> str:
         response = self._call(self._triggers[name], Trigger.Request(), name)
         if not response.success:
@@ -270,7 +282,7 @@ class Director:
         self._until(lambda: self._latents >= latents + _FRESH_LATENTS, _START_S, lambda: "no latents")
         self._until(lambda: time.monotonic() - self._silent_since >= _SILENCE_S, _START_S, lambda: "")
         self._trigger("/guardrail_node/reset")
-        self._trigger("/guardrail_node/arm")
+        self._arm()
         self._until(lambda: self._guardrail_says("HOLDING", "TRACKING"), _START_S, lambda: "the guardrail does not hold the arm")
         before = self.guardrail_counts()
         self._planner, self._path, self._goal_ns = None, [], placed.goal_stamp_ns
