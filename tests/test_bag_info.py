@@ -196,6 +196,8 @@ def test_what_only_the_user_can_tell_apart_is_asked_for_by_both(tmp_path):
         (("/camera/image_raw", "/cam/image_raw"), ("/camera/image_raw",)),
         (("/cam/infra1/image",), ("/cam/infra1/image",)),
         (("/goal/image", "/overview/image_raw"), ()),
+        (("/arm1/goal/image", "/arm1/camera/image_raw"), ("/arm1/camera/image_raw",)),
+        (("/sim/wrist/image",), ("/sim/wrist/image",)),
     ],
 )
 def test_the_likely_camera(held, camera):

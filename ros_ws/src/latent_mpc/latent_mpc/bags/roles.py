@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from latent_mpc.topic_names import CAMERA_IMAGE, CONTROLLERS, JOINT_STATES
+from latent_mpc.topic_names import CAMERA_IMAGE, CONTROLLERS, JOINT_STATES, OURS
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 JOINT_STATE, TRAJECTORY = "sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory"
 FLOATS, TWIST, TWIST_STAMPED = "std_msgs/msg/Float64MultiArray", "geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped"
-# Pictures, trajectories and numbers of this stack that are neither the camera nor a command to an arm.
-_OTHERS = ("/goal/", "/guardrail/", "/overview/", "/perception/", "/planner/", "/sim/")
+# Pictures, trajectories and numbers of this stack, in whatever namespace, that are neither the camera nor a command to an arm.
+_OTHERS = tuple(set(OURS) - {CAMERA_IMAGE, JOINT_STATES, *CONTROLLERS.values()})
 _COMMAND_WORDS = ("command", "cmd", "controller", "action", "target", "teleop", "servo")
 _DEPTH_WORDS = ("depth", "infra")
 
@@ -36,7 +36,7 @@ COMMANDS = Role("actions", "--actions", (TRAJECTORY, FLOATS, TWIST, TWIST_STAMPE
 
 def fitting(role: Role, held: Mapping[str, str]) -> tuple[str, ...]:
     """The topics of ``held`` (type by topic) whose type can say it, by name; what this stack publishes besides it does not count."""
-    return tuple(sorted(topic for topic, kind in held.items() if kind in role.types and not topic.startswith(_OTHERS)))
+    return tuple(sorted(topic for topic, kind in held.items() if kind in role.types and not topic.endswith(_OTHERS)))
 
 
 def likely(role: Role, held: Mapping[str, str]) -> tuple[str, ...]:
