@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner_node.grid import stamp_of_slot
-from planner_node.measured import NOTHING_TO_ARM_AT, RECENT_S, STANDING_RAD, MeasuredJoints, Taken
+from planner_node.measured import NOTHING_TO_ARM_AT, RECENT_S, STANDING_RAD, STILL_MOVES, MeasuredJoints, Taken
 from planner_node.plan_gate import PlanGate, Proposal
 from planner_node.shield import Braking, Motion, Shield, ShieldError
 from planner_node.staleness import Staleness, StalenessConfig
@@ -332,7 +332,7 @@ class Guard:
     def _arm_at(self, position: NDArray[np.float64], velocity: NDArray[np.float64], stamp_ns: int) -> None:
         self._arm_deadline_s = None
         if float(np.abs(velocity).max()) > self.config.arm_velocity:
-            self.reason = f"cannot arm: the arm moves at {float(np.abs(velocity).max()):.3f} rad/s"
+            self.reason = f"{STILL_MOVES} at {float(np.abs(velocity).max()):.3f} rad/s"
             return
         try:
             self._published = self._shield.hold(position)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
-NOTHING_TO_ARM_AT = "no joint state to arm at"
-"""How a refusal to arm begins that may be over in a moment: ask again."""
+NOTHING_TO_ARM_AT, STILL_MOVES = "no joint state to arm at", "cannot arm: the arm moves"
+"""How refusals to arm begin that may be over in a moment: ask again."""
 
 # s: joint states closer than this tell how fast the arm is, and stamps count for no more.
 RECENT_S = 0.1

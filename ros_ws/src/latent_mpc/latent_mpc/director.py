@@ -27,7 +27,7 @@ from std_srvs.srv import Trigger
 
 from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.outcome import GuardrailCounts
-from planner_node.measured import NOTHING_TO_ARM_AT
+from planner_node.measured import NOTHING_TO_ARM_AT, STILL_MOVES
 from ros_bridge.diagnostics import status_values
 from ros_bridge.qos import GOAL, LATENT, STATUS
 from ros_bridge.stamps import stamp_ns
@@ -229,14 +229,14 @@ class Director:
         return future.result()
 
     def _arm(self) -> None:
-        """Ask until a joint state was heard: a driver may have stood still for a moment."""
+        """Ask until a joint state was heard and the arm stands: a driver, or all of the machine, may have stopped for a moment."""
         deadline = time.monotonic() + _START_S
         while True:
             try:
                 self._trigger("/guardrail_node/arm")
                 return
             except DirectorError as error:
-                if NOTHING_TO_ARM_AT not in str(error) or time.monotonic() > deadline:
+                if not any(passing in str(error) for passing in (NOTHING_TO_ARM_AT, STILL_MOVES)) or time.monotonic() > deadline:
                     raise
 
     def _trigger(self, name: str) -> str:
