@@ -6,20 +6,22 @@ import json
 import os
 import time
 
+import numpy as np
 import pytest
 from conftest import wait_until
 
 pytest.importorskip("rclpy")
 
-from latent_mpc import frame_listener
+from latent_mpc import frame_listener, node_loop
 from latent_mpc.cli import run
-from latent_mpc.frame_log import HOPS
+from latent_mpc.frame_log import HOPS, pursuits
 from latent_mpc.node_loop import NodeLoopError, run_node_loop
 from latent_mpc.process_cost import cores_used, most_memory_mb, read_cost
 
 
-def test_frames_become_commands_hop_by_hop_and_what_is_counted_adds_up(tmp_path, capsys):
-    file = tmp_path / "nodes.json"
+def test_frames_become_commands_hop_by_hop_and_what_is_counted_adds_up(tmp_path, capsys, monkeypatch):
+    file, seen = tmp_path / "nodes.json", []
+    monkeypatch.setattr(node_loop, "pursuits", lambda log: seen.extend(pursuits(log)) or seen)
     assert run(["bench-nodes", "--minutes", "0.05", "--rate", "10", "--task", "reach", "--json", str(file)]) == 0
     (row,) = json.loads(file.read_text())["rates"]
     assert row["period_ms"] == pytest.approx(100.0) and row["episodes"] >= 1
@@ -27,8 +29,11 @@ def test_frames_become_commands_hop_by_hop_and_what_is_counted_adds_up(tmp_path,
     assert 0 < row["plans"] <= row["frames"] and row["plans_per_second"] == pytest.approx(row["plans"] / row["seconds"])
     assert row["without_command"] <= row["deadline_misses"] <= row["frames"]
     assert 0 < row["delivered_percent"] <= 100
-    medians = [row["hops"][hop]["p50"] for hop in HOPS]
+    # Of the same frames: not every frame becomes a command, and one that comes late never does.
+    whole = [times for pursuit in seen for frame in pursuit.frames if None not in (times := [frame.ms[hop] for hop in HOPS])]
+    medians = np.median(whole, axis=0).tolist()
     assert medians == sorted(medians) and medians[0] > 0, "a frame becomes one thing after the other"
+    assert all(row["hops"][hop]["p50"] == np.median([ms for p in seen for f in p.frames if (ms := f.ms[hop]) is not None]) for hop in HOPS)
     assert row["frame_to_command_ms"] == row["hops"]["command"]
     assert row["planner_answer_ms"]["p50"] <= row["planner_answer_ms"]["max"]
     assert set(row["cores"]) == set(row["memory_mb"]) == {"sim_node", "perception_node", "planner_node", "guardrail_node"}
@@ -65,10 +70,14 @@ def test_what_no_camera_does_is_bad_input(capsys):
 
 
 def test_a_process_that_does_nothing_but_compute_takes_about_what_python_counts():
-    before, counted = read_cost(os.getpid()), time.process_time()
+    def reading():
+        """What Python counts before and after what the kernel does: other threads of this process go on."""
+        return time.process_time(), read_cost(os.getpid()), time.process_time()
+
+    before_s, before, counted = reading()
     while time.process_time() - counted < 0.5:
         sum(range(1000))
-    after = read_cost(os.getpid())
-    assert after.cpu_s - before.cpu_s == pytest.approx(time.process_time() - counted, abs=0.03)
+    counted_again, after, after_s = reading()
+    assert counted_again - counted - 0.03 <= after.cpu_s - before.cpu_s <= after_s - before_s + 0.03, "to within a tick at either end"
     assert cores_used(before, after) == pytest.approx((after.cpu_s - before.cpu_s) / (after.at_s - before.at_s))
     assert 10 < most_memory_mb(os.getpid()) < 100_000

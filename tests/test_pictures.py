@@ -23,12 +23,22 @@ def benchmark(name):
     return module
 
 
-def test_the_shipped_profile_brings_at_least_what_the_default_does_and_sooner_than_a_reliable_one(tmp_path):
+def test_the_shipped_profile_brings_at_least_what_the_default_does_and_sooner_than_a_reliable_one(tmp_path, monkeypatch):
     pictures = benchmark("pictures")
-    (ways,) = pictures.measure(write_bundle(tmp_path / "untrained"), 2, 1.0, ((640, 480),)).values()
+
+    class InBlocks(pictures.Delivery):
+        """The same, and what each block brought: a machine that stands still for a moment spoils one of them."""
+
+        def add(self, sent_ns, came_ns):
+            super().add(sent_ns, came_ns)
+            self.__dict__.setdefault("percents", []).append(100.0 * len(came_ns) / len(sent_ns))
+
+    monkeypatch.setattr(pictures, "Delivery", InBlocks)
+    (ways,) = pictures.measure(write_bundle(tmp_path / "untrained"), 7, 1.0, ((640, 480),)).values()
     rows = pictures.verdict(ways)
-    assert {way: row["sent"] for way, row in rows.items() if way != "p50_ratio"} == dict.fromkeys(pictures.WAYS, 60)
-    assert rows["shipped"]["delivered_percent"] >= max(90.0, rows["default"]["delivered_percent"])
+    assert {way: row["sent"] for way, row in rows.items() if way != "p50_ratio"} == dict.fromkeys(pictures.WAYS, 210)
+    delivered = {way: np.median(delivery.percents) for way, delivery in ways.items()}
+    assert delivered["shipped"] >= max(90.0, delivered["default"]), {way: delivery.percents for way, delivery in ways.items()}
     assert rows["p50_ratio"]["default_reliable"] < 0.8
 
 

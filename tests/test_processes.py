@@ -57,7 +57,7 @@ def test_arguments_carry_the_parameter_file_and_what_overrides_it(tmp_path):
 
 
 def test_stops_with_sigint_what_obeys_it_and_kills_what_does_not(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_PATIENCE", ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0)))
+    monkeypatch.setattr(module, "_PATIENCE", ((signal.SIGINT, 5.0), (signal.SIGTERM, 0.2), (signal.SIGKILL, 2.0)))
     running = start(obedient=OBEDIENT, stubborn=STUBBORN)
     ready(running, "obedient", "stubborn")
     running.check()
@@ -97,7 +97,7 @@ def test_nodes_do_not_outlive_a_starter_that_is_killed(tmp_path):
     child = int(told.read_text())
     process.kill()
     process.wait()
-    wait_until(lambda: not _alive(child), 5.0, "the end of the child")
+    wait_until(lambda: not _alive(child), what="the end of the child")
 
 
 def test_sigterm_unwinds_like_ctrl_c():

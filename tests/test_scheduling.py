@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -76,9 +77,11 @@ def test_the_nodes_keep_to_the_cores_that_they_are_given_and_end_with_one_line_w
     refused = start_node(module, "-p", f"model:={bundle}", "-p", "cpu_affinity:='9999'")
 
     def pinned():
-        tasks = list(Path(f"/proc/{node.process.pid}/task").iterdir())
-        lists = {line.split()[1] for task in tasks for line in (task / "status").read_text().splitlines() if line.startswith("Cpus_allowed_list")}
-        return len(tasks) > 3 and lists == {str(core)}
+        lists = []
+        for task in Path(f"/proc/{node.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread may end while it is looked at
+                lists += [line.split()[1] for line in (task / "status").read_text().splitlines() if line.startswith("Cpus_allowed_list")]
+        return len(lists) > 3 and set(lists) == {str(core)}
 
     wait_until(pinned, 60.0, "all threads on one core")
     assert refused.process.wait(60.0) == 2, refused.output
