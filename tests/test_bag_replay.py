@@ -48,9 +48,12 @@ LATENTS = ("/goal/latent", LATENT, "/perception/witness")
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
-    """One episode of the shipped reach model, on whatever machine and under whatever load."""
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    run_demo(DemoConfig("reach", 1, 3, folder, report=False), Console(quiet=True))
+    """One episode of the shipped reach model, on whatever machine and under whatever load; again where the machine stood still and cut it short."""
+    for _ in range(3):
+        folder = tmp_path_factory.mktemp("demo") / "demo"
+        (episode,) = run_demo(DemoConfig("reach", 1, 3, folder, report=False), Console(quiet=True)).result.episodes
+        if episode.outcome in ("reached", "missed"):
+            break
     return folder / "bag"
 
 

@@ -16,6 +16,7 @@ import rclpy
 from bundles import write_bundle
 from conftest import wait_until
 from latent_mpc import bringup
+from latent_mpc import director as director_module
 from latent_mpc.bag import read_messages, read_topics
 from latent_mpc.bag_data import BagImport, import_bags
 from latent_mpc.demo import DemoConfig, DemoError, DemoFailedError, run_demo
@@ -70,7 +71,7 @@ def alive(pids):
 
 def run_cli(*arguments):
     command = [sys.executable, "-m", "latent_mpc.cli", "demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
 def test_the_shipped_model_reaches_and_the_demo_leaves_bag_film_and_report(tmp_path):
@@ -86,7 +87,8 @@ def test_the_shipped_model_reaches_and_the_demo_leaves_bag_film_and_report(tmp_p
     # Both are reached on a machine that has time for it; one is enough on a machine that has none.
     assert content["success_rate"] >= 0.5
     for episode in content["episodes"]:
-        assert episode["steps"] == 20 and 3.5 < episode["seconds"] < 8.0
+        # 20 steps of 0.2 s; the director waits so long for the first of them, and for the last.
+        assert episode["steps"] == 20 and 3.5 < episode["seconds"] < director_module._START_S + 4.0 + director_module._SLACK_S
         assert episode["success"] == (episode["outcome"] == "reached")
     assert content["limit_violations"] == 0
     assert content["guardrail"]["cycles"] > 100 and content["guardrail"]["stops"] == 0
@@ -114,13 +116,23 @@ def test_the_shipped_model_reaches_and_the_demo_leaves_bag_film_and_report(tmp_p
     assert "<svg" in (out / "report.html").read_text()
 
 
+def never_came_to_the_wall(episode):
+    """It stands half-way, so the goal is further off than that: where the machine has no time for it the arm hardly moves, which tells of no way."""
+    return episode["clearance_m"] > 0 and episode["final_distance_m"] > 0.5 * episode["start_distance_m"]
+
+
 def test_the_wall_is_gone_round_by_the_planner_that_is_told_of_it(tmp_path):
-    result = run_cli("--task", "wall", "--episodes", 1, "--seed", 2, "--out", tmp_path / "demo", "--no-report")
-    content = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    (told,), (untold,) = content["episodes"], content["without_zones"]["episodes"]
-    assert told["seed"] == untold["seed"] and content["limit_violations"] == 0
-    assert told["clearance_m"] > 0 > untold["clearance_m"]
-    assert untold["outcome"] == "went through the wall" and result.returncode == (0 if told["success"] else 1)
+    for attempt in range(3):
+        out = tmp_path / f"demo-{attempt}"
+        result = run_cli("--task", "wall", "--episodes", 1, "--seed", 2, "--out", out, "--no-report")
+        assert (out / "summary.json").is_file(), result.stdout + result.stderr
+        content = json.loads((out / "summary.json").read_text())
+        (told,), (untold,) = content["episodes"], content["without_zones"]["episodes"]
+        assert told["seed"] == untold["seed"] and content["limit_violations"] == 0
+        assert told["clearance_m"] > 0 and result.returncode == (0 if told["success"] else 1)
+        if not never_came_to_the_wall(untold):
+            break
+    assert untold["clearance_m"] < 0 and untold["outcome"] == "went through the wall", untold
 
 
 def test_bad_input_on_the_command_line_is_one_line_on_stderr(tmp_path):
@@ -133,14 +145,14 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, bundle, number):
     out = tmp_path / "demo"
     process = subprocess.Popen([sys.executable, "-c", START_DEMO, bundle, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: len(descendants(process.pid)) >= 5, what="nodes")
+        wait_until(lambda: len(descendants(process.pid)) >= 5, 60.0, "nodes")
         time.sleep(1.5)
         nodes = descendants(process.pid)
         process.send_signal(number)
-        assert process.wait(30) != 0
+        assert process.wait(60) != 0
     finally:
         process.kill()
-    wait_until(lambda: not alive(nodes), 15.0, "the end of the nodes")
+    wait_until(lambda: not alive(nodes), 60.0, "the end of the nodes")
     if number != signal.SIGKILL:
         assert os.listdir(tmp_path) == []
 
@@ -183,11 +195,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(small_disk, bundle):
     assert not alive(descendants(os.getpid()) - before)
 
 
-def test_a_domain_in_use_is_refused(tmp_path, bundle, start_node, ros_context):
+def test_a_domain_in_use_is_refused(tmp_path, bundle, start_node, ros_context, monkeypatch):
+    monkeypatch.setattr(director_module, "_LOOK_AROUND_S", 20.0)
     start_node("sim.sim_node")
     domain = int(os.environ["ROS_DOMAIN_ID"])
     onlooker = rclpy.create_node("onlooker")
-    wait_until(lambda: "sim_node" in onlooker.get_node_names(), what="the simulator")
+    wait_until(lambda: "sim_node" in onlooker.get_node_names(), 60.0, "the simulator")
     onlooker.destroy_node()
     with pytest.raises(ValueError, match=rf"ROS domain {domain} is in use: sim_node"):
         run_demo(config(tmp_path, bundle, domain=domain), QUIET)

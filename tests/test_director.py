@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+from conftest import wait_until
 from diagnostic_msgs.msg import DiagnosticStatus
+from latent_mpc import director as module
 from latent_mpc.director import Director, DirectorError, Placed
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -51,7 +53,7 @@ class StandIns(Node):
 
     def _on_goal(self, _: Image) -> None:
         # As the planner says it: the old goal goes on for a little, is replaced, and then the new one is pursued.
-        self._coming = [("PLANNING", OLD_NS, 7)] * 3 + [("REPLACED", OLD_NS, 7)] * 2 + [("PLANNING", NEW_NS, 1)] * 5 + [("REACHED_GOAL", NEW_NS, 4)]
+        self._coming = [("PLANNING", OLD_NS, 7)] * 3 + [("REPLACED", OLD_NS, 7)] * 2 + [("PLANNING", NEW_NS, 1)] * 30 + [("REACHED_GOAL", NEW_NS, 4)]
 
     def _on_timer(self) -> None:
         self._latent.publish(Image())
@@ -75,11 +77,14 @@ def stand_ins(ros_context):
     node.destroy_node()
 
 
-def test_the_goal_before_does_not_end_the_next_episode(stand_ins):
+def test_the_goal_before_does_not_end_the_next_episode(stand_ins, monkeypatch):
+    monkeypatch.setattr(module, "_START_S", 20.0)
     placed = Placed(0, 0.2, 0.02, 10, 0.2, (0.5, 0.0, 0.1), (0.5, 0.1, 0.1), NEW_NS)
     seen = []
     with Director(int(os.environ["ROS_DOMAIN_ID"]), lambda: None) as director:
-        director._until(lambda: director._goal is not None, 10.0, lambda: "no goal picture")
+        director._until(lambda: director._goal is not None, 20.0, lambda: "no goal picture")
+        # A service drops its answer to a client that it has not found yet.
+        wait_until(lambda: all(stand_ins.count_clients(f"/guardrail_node/{name}") for name in ("reset", "arm")), what="clients that were found")
         run = director.play(placed, lambda progress: seen.append(progress.step))
     assert run.cut_short == "" and run.steps == 4
     assert seen and set(seen) <= {1, 4}, "the old goal's step 7 is nobody's"
