@@ -26,5 +26,6 @@ def test_an_empty_loop_says_when_it_came_too_late(monkeypatch):
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds + next(held, 0.0)))
     ticks = tick(0.1, 0.03)
-    assert ticks.late and began < ticks.late[0] < began + 100_000_000
+    ended = time.time_ns()
+    assert ticks.late and began < ticks.late[0] <= ended
     assert ticks.jitter_ms_max > 29.0 and ticks.jitter_ms_p50 <= ticks.jitter_ms_p99 <= ticks.jitter_ms_max

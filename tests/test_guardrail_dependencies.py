@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from latent_mpc.bringup import MODULES, node_command
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
-from test_guardrail_node import ARM, MODULE, PATIENT, arm  # noqa: F401  (a fixture)
+from test_guardrail_node import ARM, JOINTS_LATE, MODULE, arm  # noqa: F401  (a fixture)
 from trajectory_msgs.msg import JointTrajectory
 
 from ros_bridge import qos
@@ -29,7 +29,8 @@ from ros_bridge.transport import PICTURES, with_room_for_pictures, without_share
 
 PROFILE = REPOSITORY / "launch" / "config" / "fastdds.xml"
 PLANNER = "latent_mpc.faults_planner_node"
-LEASED = (*PATIENT, "-p", "auto_arm:=true", "-p", "plan_timeout_s:=5.0", "-p", "frame_timeout_s:=5.0")
+PLAN_TIMEOUT_S = 10.0
+LEASED = (*JOINTS_LATE, "-p", "auto_arm:=true", "-p", f"plan_timeout_s:={PLAN_TIMEOUT_S}", "-p", "frame_timeout_s:=5.0")
 
 
 def footing(arm):  # noqa: F811
@@ -48,13 +49,14 @@ def test_a_planner_that_is_killed_is_missed_long_before_its_plan_times_out_and_a
     os.kill(planner.process.pid, signal.SIGKILL)
     killed = time.monotonic()
     wait_until(lambda: "no sign of life" in arm.values["reason"], what="a planner that is missed")
-    assert time.monotonic() - killed < 4.0, "its plan timed out first"
+    assert time.monotonic() - killed < PLAN_TIMEOUT_S - 1.0, "its plan timed out first"
     arm.wait_for("HOLDING")
     assert arm.statuses[-1].level == DiagnosticStatus.WARN
     wait_until(lambda: footing(arm)[0].get("planner") == "gone", what="diagnostics that say so")
     start_node(PLANNER)
-    arm.wait_for("TRACKING")
-    assert arm.statuses[-1].level == DiagnosticStatus.OK
+    # In one status: a planner on a busy machine may be missed, and found again, at any time.
+    followed = ("TRACKING", DiagnosticStatus.OK)
+    wait_until(lambda: (arm.statuses[-1].message, arm.statuses[-1].level) in [followed], what="another planner that is followed")
     arm.assert_limits_kept()
     assert node.stop() == 0, node.output
 
@@ -66,8 +68,7 @@ def test_a_planner_that_offers_no_liveliness_is_followed_and_warned_of(arm, star
     arm.plans = arm.node.create_publisher(JointTrajectory, "/planner/plan", qos.PLAN)
     wait_until(lambda: "offers no liveliness" in footing(arm)[0].get("planner", ""), what="a warning")
     assert footing(arm)[1].level == DiagnosticStatus.WARN and "liveliness" in footing(arm)[1].message
-    arm.track(1.0)
-    assert arm.state == "TRACKING"
+    arm.plan_until(lambda: arm.state == "TRACKING", 0.3, seconds=1.0)
     assert node.stop() == 0, node.output
 
 
@@ -79,13 +80,17 @@ def test_payloads_that_are_no_messages_and_joint_states_from_the_past_are_counte
     old = joint_state_message(ARM.joints, arm.position + 0.02, np.zeros(7), header_at(now_ns(arm.node) - 10**10))
     states = arm.node.create_publisher(JointState, "/joint_states", qos.JOINT_STATES)
     wait_until(lambda: states.get_subscription_count() > 0, what="somebody who listens")
-    for _ in range(20):
+
+    def refused():
+        # Joint states are sent once, and only the newest waits to be read: those of the arm may push these out.
         states.publish(state[: len(state) // 2])
         arm.plans.publish(b"\x00\x01\x00\x00" + bytes(40) + b"\xff" * 11)
         states.publish(old)
         time.sleep(0.02)
-    wait_until(lambda: int(arm.values["rejected_plans"]) > int(before["rejected_plans"]), what="a plan that is refused")
-    wait_until(lambda: int(arm.values["rejected_joint_states"]) > int(before["rejected_joint_states"]) + 5, what="joint states that are refused")
+        plans, joint_states = (int(arm.values[key]) - int(before[key]) for key in ("rejected_plans", "rejected_joint_states"))
+        return plans > 0 and joint_states > 5
+
+    wait_until(refused, what="plans and joint states that are refused")
     assert arm.state == "HOLDING"
     assert np.ptp([points[0] for _, points, _ in arm.commands], axis=0).max() < 1e-9
     assert "Traceback" not in node.output and node.stop() == 0, node.output
