@@ -71,6 +71,7 @@ class Operator:
         self.node = rclpy.create_node("operator")
         self.counts, self.states, self.shadow, self.commands = {}, [], [], []
         self.status = DiagnosticStatus()
+        self._asking = {}
         self._goal = self.node.create_publisher(Image, "/goal/image", qos.GOAL)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.STATUS)
         self.node.create_subscription(DiagnosticStatus, "/guardrail/status", lambda msg: setattr(self, "status", msg), qos.STATUS)
@@ -88,7 +89,10 @@ class Operator:
         self.node.destroy_node()
 
     def call(self, service):
-        client = self.node.create_client(Trigger, f"/guardrail_node/{service}")
+        # One client for good: an answer is lost if whoever gives it has not matched a new one's reader yet.
+        if service not in self._asking:
+            self._asking[service] = self.node.create_client(Trigger, f"/guardrail_node/{service}")
+        client = self._asking[service]
         assert client.wait_for_service(30.0)
         answer = client.call_async(Trigger.Request())
         wait_until(answer.done, what=f"answer of {service}")
@@ -97,6 +101,19 @@ class Operator:
     def show_goal(self):
         pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
         self._goal.publish(array_to_image(pixels, header_at(now_ns(self.node))))
+
+    def show_goal_until(self, condition, what, timeout_s=60.0):
+        """Show the goal, and show it anew when nothing has come of it: it is pursued for four seconds only, however much of them the machine took."""
+        due_s = time.monotonic()
+
+        def shown():
+            nonlocal due_s
+            if time.monotonic() >= due_s:
+                self.show_goal()
+                due_s = time.monotonic() + 5.0
+            return condition()
+
+        wait_until(shown, timeout_s, what)
 
     def _on_diagnostics(self, msg):
         for status in msg.status:
@@ -135,12 +152,16 @@ def test_in_shadow_everything_plans_and_nothing_reaches_the_arm(operator, start_
     wait_until(lambda: operator.counts and operator.status.message == "DISARMED", 60.0, "all nodes")
     assert status_values(operator.status)["shadow"] == "true"
     arm_by(operator.call)
-    operator.show_goal()
-    wait_until(lambda: operator.status.message == "TRACKING", 40.0, "plans that are followed")
+    operator.show_goal_until(lambda: operator.status.message == "TRACKING", "plans that are followed")
+
+    def moved():
+        tracked = np.array([msg.points[0].positions for msg in list(operator.shadow)])
+        return len(tracked) > 50 and np.abs(tracked - tracked[0]).max() > 1e-3
+
+    operator.show_goal_until(moved, "a shadow that moves")
+    # The double reports once a second.
     time.sleep(1.5)
-    assert len(operator.shadow) > 50 and not operator.commands
-    tracked = np.array([msg.points[0].positions for msg in operator.shadow])
-    assert np.abs(tracked - tracked[0]).max() > 1e-3, "it plans no motion"
+    assert not operator.commands
     assert operator.counts["accepted"] == 0
     assert np.ptp(np.array(operator.states), axis=0).max() == 0.0
     assert operator.node.count_publishers(ROBOT["command"]["topic"]) == 0, "in shadow nobody may even offer commands"
@@ -151,17 +172,20 @@ def test_a_first_motion_keeps_to_a_tenth_of_the_speed_and_the_controller_takes_e
     started = start(start_node, tmp_path, robot, bundle, shadow="false", speed=str(SPEED))
     wait_until(lambda: operator.counts and operator.status.message == "DISARMED", 60.0, "all nodes")
     arm_by(operator.call)
-    operator.show_goal()
-    wait_until(lambda: operator.states and np.ptp(np.array(operator.states), axis=0).max() > 0.05, 40.0, "motion")
+    operator.show_goal_until(lambda: operator.states and np.ptp(np.array(operator.states), axis=0).max() > 0.05, "motion")
     assert operator.call("stop").success
     wait_until(lambda: operator.status.message == "STOPPED", what="a stop")
     # The double reports once a second.
     wait_until(lambda: operator.counts["accepted"] > 20, what="commands that were taken")
-    assert operator.counts["refused"] == operator.counts["not_finite"] == 0
+    # What ended before the double got round to it tells of the machine that both share.
+    assert operator.counts["refused"] == operator.counts["late"] and operator.counts["not_finite"] == 0
     velocities = np.array([point.velocities for msg in operator.commands for point in msg.points])
     assert (np.abs(velocities) <= SPEED * PANDA.limits.velocity * (1 + 1e-6)).all()
     assert np.abs(velocities).max() > 0.2 * SPEED * PANDA.limits.velocity.min()
     assert not operator.shadow
+    last = operator.commands[-1]
+    end = np.array(last.points[-1].positions)[[last.joint_names.index(name) for name in PANDA.joints]]
+    wait_until(lambda: np.abs(operator.states[-1] - end).max() < 1e-6, what="the arm where the last command ends")
     settled = operator.states[-1]
     time.sleep(0.3)
     assert np.array_equal(operator.states[-1], settled), "the arm moves after a stop"

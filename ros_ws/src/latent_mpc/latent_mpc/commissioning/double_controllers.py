@@ -23,6 +23,10 @@ class RefusedError(ValueError):
     """A command that the controller does not take, with the reason in one line."""
 
 
+class LateError(RefusedError):
+    """A command that ended before it came: it was long under way, or whoever is to take it stood still."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A point of a trajectory as it came; empty sequences for what was not given. ``time_ns`` counts from the stamp of the trajectory."""
@@ -43,11 +47,15 @@ class _Taken:
 
 
 class TrajectoryControllerDouble:
-    """joint_trajectory_controller with a position interface; ``interpolate_from_desired_state`` is on, as docs/deploy.md asks for."""
+    """joint_trajectory_controller with a position interface; ``interpolate_from_desired_state`` is on, as docs/deploy.md asks for.
+
+    ``late`` counts those of the refused that ended in the past.
+    """
 
     def __init__(self, joints: Sequence[str], start: F64, allow_partial_joints_goal: bool = False, allow_nonzero_end: bool = False) -> None:
         self.joints = tuple(joints)
         self.counts: Counter[str] = Counter()
+        self.late = 0
         self._partial = allow_partial_joints_goal
         self._nonzero_end = allow_nonzero_end
         self._desired = Knot(start.astype(np.float64), np.zeros(len(start)), np.zeros(len(start)))
@@ -61,8 +69,9 @@ class TrajectoryControllerDouble:
         """
         try:
             self._validate(stamp_ns, names, points, now_ns)
-        except RefusedError:
+        except RefusedError as error:
             self.counts["refused"] += 1
+            self.late += isinstance(error, LateError)
             raise
         self.counts["accepted"] += 1
         values = [value for point in points for field in (point.positions, point.velocities, point.accelerations) for value in field]
@@ -117,7 +126,7 @@ class TrajectoryControllerDouble:
                 if abs(velocity) > _AT_REST:
                     raise RefusedError(f"Velocity of last trajectory point of joint {name} is not zero: {velocity:.15f}")
         if stamp_ns and stamp_ns + points[-1].time_ns < now_ns:
-            raise RefusedError("Received trajectory with non-zero start time that ends in the past")
+            raise LateError("Received trajectory with non-zero start time that ends in the past")
         for index, point in enumerate(points):
             if index and point.time_ns <= points[index - 1].time_ns:
                 raise RefusedError(f"Time between points {index - 1} and {index} is not strictly increasing")

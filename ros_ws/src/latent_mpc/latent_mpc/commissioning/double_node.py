@@ -184,6 +184,7 @@ class DoubleNode(Node):
     def _describe(self) -> DiagnosticStatus:
         counts = self.trajectories.counts + self.arrays.counts
         values: dict[str, str | int | float | bool] = {key.replace(" ", "_"): counts[key] for key in ("accepted", "refused", "not finite")}
+        values["late"] = self.trajectories.late
         return status(self.get_name(), f"doubles {self.setup.name}", values, WARN if counts["refused"] or counts["not finite"] else OK)
 
 
