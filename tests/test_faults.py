@@ -201,11 +201,12 @@ def test_hostile_plans_are_of_all_kinds_and_some_are_accepted():
 # Live: the shipped guardrail over DDS.
 
 
-def live(tmp_path, **content):
+def live(tmp_path, window_s=5.0, **content):
+    """What happens belongs to the fault for ``window_s``: long enough for statuses that a busy machine brings late."""
     from latent_mpc.faults import judge_again, run_faults, table
     from latent_mpc.json_file import write_json
 
-    scenario = parse_scenario({"name": "live", "window_s": 1.2, **content}, CHECKS)
+    scenario = parse_scenario({"name": "live", "window_s": window_s, **content}, CHECKS)
     (result,) = run_faults([scenario], tmp_path / "out")
     assert not result.broken, result.broken
     assert scenario.row in table([result.to_json()])
@@ -217,16 +218,19 @@ def live(tmp_path, **content):
 
 def test_live_a_killed_planner_is_survived_by_a_guardrail_that_goes_on(tmp_path):
     checks = {"braking_within_ms": 5000, "rest_within_ms": 5000, "limits": 0, "alive": 0, "rearmed": 1}
-    met, result = live(tmp_path, row="planner or driver killed", faults=[{"kind": "kill", "target": "faults_planner"}], checks=checks)
+    faults = [{"kind": "kill", "target": "faults_planner"}]
+    # How soon it is missed is judged elsewhere; here the arm must move when it happens, on a machine that makes everybody late.
+    patient = {"guardrail_node": {"joint_timeout_s": 0.5, "planner_lease_s": 0.5, "plan_timeout_s": 1.0}}
+    met, result = live(tmp_path, row="planner or driver killed", faults=faults, checks=checks, parameters=patient)
     assert all(met.values()), result.to_json()
     assert result.to_json()["met"] and (tmp_path / "out" / "live" / "0" / "bag" / "metadata.yaml").is_file()
 
 
 def test_live_joints_in_another_form_do_no_harm_and_an_e_stop_latches(tmp_path):
     faults = [
-        {"kind": "reorder", "target": "joint_states", "for_s": 1.5},
-        {"kind": "extra_joint", "target": "joint_states", "for_s": 1.5},
-        {"kind": "e_stop", "at_s": 0.8, "for_s": 0.6},
+        {"kind": "reorder", "target": "joint_states", "for_s": 3.0},
+        {"kind": "extra_joint", "target": "joint_states", "for_s": 3.0},
+        {"kind": "e_stop", "at_s": 2.0, "for_s": 0.6},
     ]
     checks = {"reaches": "STOPPED", "silent_when_stopped": 0, "arm_refused": 1, "limits": 0, "alive": 0, "rearmed": 1, "cycles": 30}
     met, result = live(tmp_path, row="e-stop", faults=faults, checks=checks)
@@ -234,9 +238,10 @@ def test_live_joints_in_another_form_do_no_harm_and_an_e_stop_latches(tmp_path):
 
 
 def test_live_a_guardrail_that_waits_too_long_is_found_out(tmp_path):
-    """The same fault and bar as shipped, and a guardrail that puts up with two seconds of silence: the suite must say so."""
+    """The bar as shipped, a silence of five times what is shipped to be borne, and a guardrail that bears a second of it: the suite must say so."""
     checks = {"braking_within_ms": 60, "reason": "no joint states", "limits": 0, "alive": 0}
-    faults = [{"kind": "silence", "target": "joint_states", "for_s": 0.8}]
-    weak = {"guardrail_node": {"joint_timeout_s": 1.0}}
-    met, result = live(tmp_path, row="joint states lost", faults=faults, checks=checks, parameters=weak, recover=False)
+    faults = [{"kind": "silence", "target": "joint_states", "for_s": 0.2}]
+    # Nothing but silence of the joint states is to make it brake.
+    weak = {"guardrail_node": {"joint_timeout_s": 1.0, "planner_lease_s": 0.0, "plan_timeout_s": 1.0}}
+    met, result = live(tmp_path, 1.2, row="joint states lost", faults=faults, checks=checks, parameters=weak, recover=False)
     assert met == {"braking_within_ms": False, "reason": False, "limits": True, "alive": True}, result.to_json()
