@@ -46,6 +46,10 @@ class StandIns(Node):
         self._coming: list[tuple[str, int, int]] = []
         self.create_timer(0.03, self._on_timer)
 
+    def wait_for_clients(self) -> None:
+        """A service drops its answer to a client that it has not found yet."""
+        wait_until(lambda: all(self.count_clients(f"/guardrail_node/{name}") for name in ("reset", "arm")), what="clients that were found")
+
     def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = not self.refusals
         response.message = "" if response.success else self.refusals.pop(0)
@@ -83,8 +87,7 @@ def test_the_goal_before_does_not_end_the_next_episode(stand_ins, monkeypatch):
     seen = []
     with Director(int(os.environ["ROS_DOMAIN_ID"]), lambda: None) as director:
         director._until(lambda: director._goal is not None, 20.0, lambda: "no goal picture")
-        # A service drops its answer to a client that it has not found yet.
-        wait_until(lambda: all(stand_ins.count_clients(f"/guardrail_node/{name}") for name in ("reset", "arm")), what="clients that were found")
+        stand_ins.wait_for_clients()
         run = director.play(placed, lambda progress: seen.append(progress.step))
     assert run.cut_short == "" and run.steps == 4
     assert seen and set(seen) <= {1, 4}, "the old goal's step 7 is nobody's"
@@ -92,6 +95,7 @@ def test_the_goal_before_does_not_end_the_next_episode(stand_ins, monkeypatch):
 
 def test_arming_is_asked_for_again_while_what_refuses_it_may_pass_and_only_then(stand_ins):
     with Director(int(os.environ["ROS_DOMAIN_ID"]), lambda: None) as director:
+        stand_ins.wait_for_clients()
         stand_ins.refusals = ["no joint state to arm at: none was heard yet", "cannot arm: the arm moves at 0.135 rad/s"]
         director._arm()
         assert not stand_ins.refusals

@@ -42,7 +42,7 @@ def test_it_refuses_what_joint_trajectory_controller_refuses(names, points, stam
     with pytest.raises(RefusedError) as refused:
         double.accept(stamp, names, [Point(**point) for point in points], NOW)
     assert reason in str(refused.value)
-    assert double.counts == {"refused": 1}
+    assert double.counts == {"refused": 1} and double.late == ("past" in reason)
     assert double.update(NOW + 200 * MS).position == pytest.approx([0.1, 0.2])
 
 

@@ -108,7 +108,7 @@ def silent_when_stopped(evidence: Evidence, bar: Bar) -> Finding:
     spans = [(a.time_ns, b.time_ns) for a, b in itertools.pairwise(guard) if a.message in quiet and b.message in quiet]
     asked = [int(event["time_ns"]) for event in evidence.recording.events if event["what"] == "arm_asked"]
     spans = [(a, b) for a, b in spans if not any(a <= time <= b for time in asked)]
-    count = sum(a + CYCLE_NS < command.received_ns < b for command in evidence.recording.commands for a, b in spans)
+    count = sum(a + CYCLE_NS < command.sent_ns < b for command in evidence.recording.commands for a, b in spans)
     seconds = sum(b - a for a, b in spans) * 1e-9
     return Finding(f"{count} commands in {seconds:.1f} s of silence", count <= number(bar) and seconds > 0.0, (float(count),))
 

@@ -138,6 +138,8 @@ def _listen(processes: Processes, domain: int, seconds: float, cores: int, load:
     try:
         deadline = time.monotonic() + _START_S
         while state != "TRACKING" or "guardrail_node: footing" not in said:
+            if state == "STOPPED":
+                raise GuardLoopError(f"the guardrail stopped the arm before it was measured: {said['guardrail']['reason']}")
             if time.monotonic() > deadline:
                 raise GuardLoopError(f"the arm does not follow plans within {_START_S:.0f} s; the guardrail says {state or 'nothing'}")
             spin(time.monotonic() + 0.1)
