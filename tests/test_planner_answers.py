@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,70 +12,83 @@ from conftest import wait_until
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.srv import GetParameters
+from following import LATENT_DIM, Follower
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
-from std_msgs.msg import Int64MultiArray
-from test_planner_node import LATENT_DIM, MODULE, follower
+from test_planner_node import MODULE, follower
 
-from planner_node.journal import COLUMNS, Kind, read_rows
+from planner_node.journal import Kind
 from planner_node.planner_node import PlannerNode
-from ros_bridge import qos
 from world_model.surprise import Reading
 
 __all__ = ["follower"]
 
 # Far more than any machine gets through in a deadline: every search is cut.
 SOLVER = "{solver: cem, solvers: {cem: {samples: 200, elites: 20, iterations: 1000000, horizon: 4}}}"
+DEADLINE_S = 0.6
+# A machine that stands still takes away the frames of a pursuit, the time in which an answer might have come, or the one in which a search might end.
+ATTEMPTS = 8
+
+
+def answers_between_plans(follower: Follower) -> tuple[int, int]:
+    """How many answers come between the first three plans of a new pursuit, one after the other; none in one that ends before that."""
+    stamp, counts = follower.show(np.full(LATENT_DIM, 2.0)), [0, 0, 0]
+
+    def plans() -> int:
+        return sum(plan.stamp_ns >= stamp for plan in follower.plans)
+
+    def ask() -> bool:
+        if (made := plans()) < 3:
+            assert follower.get("steps").integer_value == 1000
+            counts[min(plans(), 2)] += made == plans()
+        return made >= 3 or bool(follower.results_of(stamp))
+
+    wait_until(ask, timeout_s=60.0, what="three plans of a pursuit, or its end")
+    return (counts[1], counts[2]) if plans() >= 3 else (0, 0)
+
+
+def searches_until_cancelled(follower: Follower) -> list[float]:
+    """Cancel the goal that is pursued; how long its searches took until then, s. None where there was none any more."""
+    stamp = int(follower.values["goal_stamp_ns"])
+    given_up, word = follower.cancel()
+    if not given_up:
+        return []
+    assert word == "CANCELED"
+    wait_until(lambda: len(follower.results_of(stamp)) == 1, what="the result of the goal")
+    assert follower.results_of(stamp)[0].message == "CANCELED"
+    follower.wait_for("CANCELED")
+
+    def ended() -> int | None:
+        begun = next(number for number, entry in enumerate(follower.entries) if entry.kind is Kind.GOAL and entry.what == stamp)
+        return next((number for number, entry in enumerate(follower.entries) if number > begun and entry.kind is Kind.CANCEL), None)
+
+    wait_until(lambda: ended() is not None, what="the journal of the cancel")
+    entries = follower.entries[: ended()]
+    entries = entries[next(number for number, entry in enumerate(entries) if entry.kind is Kind.GOAL and entry.what == stamp) :]
+    assert all(entry.what > 0 for entry in entries if entry.kind is Kind.SEARCH), "each was cut, and says after how many iterations"
+    # A search is noted after the two readings of the clock between which it ran.
+    noted = zip(entries, entries[1:], entries[2:], strict=False)
+    return [done.at.steady_s - begun.at.steady_s for begun, done, search in noted if search.kind is Kind.SEARCH]
 
 
 def test_services_answer_during_a_search_and_a_cancel_ends_it(start_node, follower, tmp_path):
     planner_file = tmp_path / "long.yaml"
     planner_file.write_text(SOLVER)
-    rows = []
-    follower.node.create_subscription(
-        Int64MultiArray, "/planner/journal", lambda msg: rows.append(np.array(msg.data).reshape(-1, COLUMNS)), qos.JOURNAL
-    )
     bundle = write_bundle(tmp_path / "untrained")
-    options = (f"model:={bundle}", f"planner_file:={planner_file}", "steps:=1000", "deadline_s:=0.6", "frame_timeout_s:=3.0", "resync_m:=1.0")
+    searching = (f"planner_file:={planner_file}", "steps:=1000", f"deadline_s:={DEADLINE_S}")
+    options = (f"model:={bundle}", *searching, "frame_timeout_s:=3.0", "resync_m:=1.0")
     node = start_node(MODULE, *(word for option in options for word in ("-p", option)))
-    follower.wait_for("IDLE")
-    client = follower.node.create_client(GetParameters, "/planner_node/get_parameters")
-    assert client.wait_for_service(20.0)
-
-    # A server that has not yet found the client drops what it answers, for good; asked again, it answers.
-    def heard() -> bool:
-        first = client.call_async(GetParameters.Request(names=["steps"]))
-        until_s = time.monotonic() + 2.0
-        while not first.done() and time.monotonic() < until_s:
-            time.sleep(0.01)
-        return first.done()
-
-    wait_until(heard, what="the first answer")
-    follower.show(np.full(LATENT_DIM, 2.0))
-    answered: list[int] = []  # how many plans there were when each answer came
-    while len(follower.plans) < 3:
-        answer = client.call_async(GetParameters.Request(names=["steps"]))
-        wait_until(answer.done, what="an answer")
-        assert answer.result().values[0].integer_value == 1000
-        answered.append(len(follower.plans))
-        time.sleep(0.01)
-    between = [answered.count(number) for number in (1, 2)]
-    assert min(between) >= 3, f"{between} answers between one plan and the next: a planner that is deaf while it searches gives one or two"
-
-    known = len(rows)
-    wait_until(lambda: len(rows) > known, what="the journal of a search")
-    assert follower.cancel() == (True, "CANCELED")
-    follower.wait_for("CANCELED")
-    wait_until(lambda: any(entry.kind is Kind.CANCEL for entry in read_rows(np.concatenate(rows))), what="the journal of the cancel")
-    entries = read_rows(np.concatenate(rows))
-    ended = next(number for number, entry in enumerate(entries) if entry.kind is Kind.CANCEL)
-    searches = [entry for entry in entries[:ended] if entry.kind is Kind.SEARCH]
-    assert len(searches) >= 3 and all(entry.what > 0 for entry in searches), "each was cut, and says after how many iterations"
-    # A search is noted after the two readings of the clock between which it ran.
-    noted = zip(entries, entries[1:], entries[2:ended], strict=False)
-    took = [done.at.steady_s - begun.at.steady_s for begun, done, search in noted if search.kind is Kind.SEARCH]
-    assert took[-1] < 0.9 * np.median(took[:-1]), f"searches took {took} s: the last did not end for who waited"
+    follower.meet()
+    between, took = [], []
+    for _ in range(ATTEMPTS):
+        between.append(answers_between_plans(follower))
+        if min(between[-1]) < 3:
+            continue
+        took.append(searches_until_cancelled(follower))
+        if len(took[-1]) >= 3 and took[-1][-1] < DEADLINE_S:
+            break
+    assert max(map(min, between)) >= 3, f"{between} answers between one plan and the next: a planner that is deaf while it searches gives one or two"
+    assert len(took[-1]) >= 3 and took[-1][-1] < DEADLINE_S <= min(took[-1][:-1]), f"searches took {took} s: the last did not end for who waited"
     assert node.stop() == 0, node.output
 
 
@@ -123,8 +135,13 @@ def test_a_surprise_that_has_passed_before_the_next_report_is_reported_once(plan
 
     node._worker.ask(surprised)
     before = len(said)
-    until(lambda: len(said) >= before + 2, "two reports")
-    assert [status.level for status in said[before:]] == [DiagnosticStatus.WARN, DiagnosticStatus.OK] and "9.50" in said[before].message
+
+    def levels() -> list[bytes]:
+        told = [status.level for status in said[before:]]
+        return told[told.index(DiagnosticStatus.WARN) :] if DiagnosticStatus.WARN in told else []  # one that was on its way says all is well
+
+    until(lambda: len(levels()) >= 2, "two reports")
+    assert levels() == [DiagnosticStatus.WARN, DiagnosticStatus.OK] and any("9.50" in status.message for status in said[before:])
 
 
 def test_an_active_planner_that_is_shut_down_pursues_nothing_any_more(planner):

@@ -38,7 +38,7 @@ def test_who_runs_another_precision_than_the_calibrated_one_says_so(start_node, 
     settings = ("-p", f"model:={bundle}", "-p", f"precision:={precision}", "-p", "runtime:=cpu")
     nodes = [start_node(module, *settings) for module in ("world_model.perception_node", "planner_node.planner_node")]
     names = {"perception_node: runtime", "planner_node: runtime"}
-    wait_until(lambda: executor.spin_once(timeout_sec=0.05) or names <= reports.keys(), what="both reports")
+    wait_until(lambda: executor.spin_once(timeout_sec=0.05) or names <= reports.keys(), timeout_s=60.0, what="both reports")
     for name, node in zip(sorted(names), nodes, strict=True):
         warned = "surprise is calibrated in fp32, what int8_dynamic does to it was not measured"
         assert (reports[name].level == DiagnosticStatus.WARN) == (warned in reports[name].message) == (warned in node.output) == (precision == "int8")

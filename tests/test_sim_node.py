@@ -48,23 +48,37 @@ class Listener:
             self.node.create_subscription(kind, name, self.heard[name].append, qos)
         self.trajectory = self.node.create_publisher(JointTrajectory, "/joint_trajectory_controller/joint_trajectory", COMMAND)
         self.velocity = self.node.create_publisher(Float64MultiArray, "/forward_velocity_controller/commands", COMMAND)
-        self.reset_client = self.node.create_client(Trigger, "/sim_node/reset")
-        self.set_client = self.node.create_client(SetParameters, "/sim_node/set_parameters")
+        # A server that has not yet found its client drops what it answers, for good: clients last, and are not relied on before they had an answer.
+        self.set_client = self.warmed(SetParameters, "set_parameters")
+        self.reset_client = self.warmed(Trigger, "reset")
+
+    def warmed(self, kind, service):
+        client = self.node.create_client(kind, f"/sim_node/{service}")
+        self.until(client.service_is_ready, f"service {service}")
+
+        def answered():
+            future, until_s = client.call_async(kind.Request()), time.monotonic() + 2.0
+            while not future.done() and time.monotonic() < until_s:
+                self.executor.spin_once(timeout_sec=0.02)
+            return future.done()
+
+        self.until(answered, f"the first answer of {service}")
+        return client
 
     def close(self):
         self.executor.shutdown()
         self.node.destroy_node()
 
     def until(self, condition, what="condition"):
-        wait_until(lambda: self.executor.spin_once(timeout_sec=0.02) or condition(), what=what)
+        wait_until(lambda: self.executor.spin_once(timeout_sec=0.02) or condition(), timeout_s=60.0, what=what)
 
-    def listen(self, seconds):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.02)
+    def readings(self, count):
+        """The next ``count`` joint states."""
+        have = len(self.heard["/joint_states"])
+        self.until(lambda: len(self.heard["/joint_states"]) >= have + count, f"{count} joint states")
+        return [read_joint_state(msg, ARM.joints) for msg in self.heard["/joint_states"][have:]]
 
     def call(self, client, request):
-        self.until(client.service_is_ready, "service")
         future = client.call_async(request)
         self.until(future.done, "answer")
         return future.result()
@@ -77,8 +91,11 @@ class Listener:
         assert self.set_seed(seed).successful
         answer = json.loads(self.call(self.reset_client, Trigger.Request()).message)
         self.until(lambda: self.goal_of(answer["goal_stamp_ns"]) is not None, "goal picture")
-        self.heard["/sim/ground_truth"].clear()
-        self.until(lambda: self.heard["/sim/ground_truth"], "ground truth")
+        # What waited here while it was reset is of the episode before; a truth has no stamp, but says of which seed it is.
+        for name in ("/joint_states", "/sim/ground_truth"):
+            self.heard[name].clear()
+        self.until(lambda: self.heard["/joint_states"] and self.joint_stamp() > answer["goal_stamp_ns"], "joint states after the reset")
+        self.until(lambda: self.heard["/sim/ground_truth"] and self.truth()[-1] == seed, "ground truth")
         return answer
 
     def goal_of(self, stamp):
@@ -86,6 +103,9 @@ class Listener:
 
     def truth(self):
         return np.array(self.heard["/sim/ground_truth"][-1].data)
+
+    def joint_stamp(self):
+        return stamp_ns(self.heard["/joint_states"][-1].header.stamp)
 
     def joints(self):
         return read_joint_state(self.heard["/joint_states"][-1], ARM.joints).position
@@ -132,19 +152,29 @@ def test_plays_the_same_episodes_as_the_environment(start_node, ros_context, tas
 def test_keeps_its_rates_and_real_time(sim):
     for messages in sim.heard.values():
         messages.clear()
-    sim.listen(2.0)
-    now = sim.node.get_clock().now().nanoseconds
-    stamps = {
-        "/joint_states": [stamp_ns(m.header.stamp) for m in sim.heard["/joint_states"]],
-        "/camera/image_raw": [stamp_ns(m.header.stamp) for m in sim.heard["/camera/image_raw"]],
-        "/clock": [stamp_ns(m.clock) for m in sim.heard["/clock"]],
-    }
-    for values in stamps.values():
-        assert np.all(np.diff(values) > 0) and np.all(np.array(values) % 10_000_000 == 0)
-        assert abs(now - values[-1]) < 0.5e9
-    # Best effort on a machine under load: some may be lost, none may be made up.
-    assert 100 < len(stamps["/joint_states"]) <= 215 and 20 < len(stamps["/camera/image_raw"]) <= 44
-    assert 20 < len(sim.heard["/sim/ground_truth"]) <= 44
+    late_ns = []
+
+    def stamps(name):
+        return np.array([stamp_ns(msg.clock if name == "/clock" else msg.header.stamp) for msg in sim.heard[name]])
+
+    def enough():
+        if len(sim.heard["/joint_states"]) > len(late_ns):
+            late_ns.append(sim.node.get_clock().now().nanoseconds - sim.joint_stamp())
+        return len(late_ns) >= 150 and len(sim.heard["/sim/ground_truth"]) >= 30 and all(in_step(name) >= 20 for name in periods_ns)
+
+    def in_step(name):
+        """How often two that follow each other were heard: on a machine under load most of them may be lost, none may be made up."""
+        return np.count_nonzero(np.diff(stamps(name)) == periods_ns[name])
+
+    periods_ns = {"/joint_states": 10_000_000, "/camera/image_raw": 50_000_000, "/clock": 10_000_000}
+    sim.until(enough, "joint states, pictures, clocks and truths, often one period after the other")
+    assert abs(np.median(late_ns)) < 0.5e9, "in real time"
+    for name, period_ns in periods_ns.items():
+        assert np.all(stamps(name) % 10_000_000 == 0) and np.diff(stamps(name)).min() >= period_ns
+    # Truths have no stamps: as many as the joint states say that there was time for, and up to ten that had waited here; lost as often at most.
+    ticks = np.ptp(stamps("/joint_states")) / 10_000_000
+    assert 0.5 * len(late_ns) / 5 < len(sim.heard["/sim/ground_truth"]) <= ticks / 5 + 11
+    sim.until(lambda: sim.heard["/camera/camera_info"], "a camera info")
     info = sim.heard["/camera/camera_info"][-1]
     assert (info.width, info.height, info.k[2]) == (64, 64, 32.0) and info.k[0] > 0
     assert sim.heard["/sim/ground_truth"][-1].layout.dim[0].label == "ground_truth"
@@ -166,18 +196,17 @@ def test_follows_a_trajectory_with_its_joints_in_any_order(sim):
     point.time_from_start.nanosec = 300_000_000
     sim.until(lambda: sim.trajectory.get_subscription_count() > 0)
     sim.trajectory.publish(JointTrajectory(joint_names=[ARM.joints[i] for i in order], points=[point]))
-    sim.listen(0.8)
-    assert sim.joints() == pytest.approx(target, abs=2e-3)
+    sim.until(lambda: sim.joints() == pytest.approx(target, abs=2e-3), "an arm at the target")
+    assert sim.readings(20)[-1].position == pytest.approx(target, abs=2e-3), "it stays there"
 
 
 def test_a_stalled_simulator_hears_what_came_meanwhile_in_order(sim, sim_process):
     """Commands that arrive while the process stands still are followed one by one afterwards, as an arm would have followed them at their time."""
-    for _ in range(8):
+    # A machine under load may stall it for longer than the 100 ms that it promises to make up for, or keep the path from us: that run says nothing.
+    until_s, dropped_ms, path = time.monotonic() + 60.0, 1.0, []
+    while (dropped_ms or len(path) < 5) and time.monotonic() < until_s:
         before, path, times, dropped_ms = stalled_run(sim, sim_process)
-        if not dropped_ms:
-            break
-    # A machine under load may stall it for longer than the 100 ms that it promises to make up for: that run says nothing.
-    assert not dropped_ms, "no stall of 60 ms stayed below 100 ms"
+    assert not dropped_ms and len(path) >= 5, "no stall of 60 ms stayed below 100 ms"
     assert path[-1] == pytest.approx(before + 0.024, abs=2e-3)
     # 0.4 rad/s by the simulator's own time: best-effort messages may be lost on the way here, so single differences say nothing.
     assert np.abs(np.diff(path, axis=0) / np.diff(times)[:, None]).max() < 0.8
@@ -202,7 +231,8 @@ def stalled_run(sim, sim_process):
     finally:
         sim_process.process.send_signal(signal.SIGCONT)
     sim.heard["/joint_states"].clear()
-    sim.listen(0.6)
+    # The commands say what is to be until half a second after the last of them.
+    sim.until(lambda: sim.heard["/joint_states"] and sim.joint_stamp() > begin + 600_000_000, "what follows the stall")
     readings = [read_joint_state(msg, ARM.joints) for msg in sim.heard["/joint_states"]]
     path, times = np.array([r.position for r in readings]), np.array([r.stamp_ns for r in readings]) * 1e-9
     return before, path, times, fresh_dropped_ms(sim) - dropped_ms
@@ -232,10 +262,12 @@ def test_integrates_velocities(sim):
     before = sim.joints()
     sim.until(lambda: sim.velocity.get_subscription_count() > 0)
     sim.velocity.publish(Float64MultiArray(data=[0.1] + [0.0] * 6))
-    sim.listen(1.0)
+    sim.until(lambda: sim.joints()[0] - before[0] > 0.05, "motion")
+    driven = sim.readings(20)
+    speeds = np.diff([r.position[0] for r in driven]) / np.diff([r.stamp_ns * 1e-9 for r in driven])
+    assert np.median(speeds) == pytest.approx(0.1, rel=0.1)
     sim.velocity.publish(Float64MultiArray(data=[0.0] * 7))
-    sim.listen(0.3)
-    assert 0.05 < sim.joints()[0] - before[0] < 0.2
+    sim.until(lambda: np.ptp([r.position[0] for r in sim.readings(5)]) < 1e-4, "an arm at rest")
     assert sim.joints()[1:] == pytest.approx(before[1:], abs=2e-3)
 
 
@@ -250,7 +282,7 @@ def test_integrates_velocities(sim):
 def test_bad_input_is_one_line_and_status_2(start_node, monkeypatch, parameter, reason):
     monkeypatch.delenv("DISPLAY", raising=False)
     node = start_node("sim.sim_node", "-p", parameter)
-    assert node.process.wait(20) == 2
+    assert node.process.wait(60) == 2
     assert reason in node.output and "Traceback" not in node.output
 
 
