@@ -123,3 +123,12 @@ def test_a_driver_that_sends_zeros_for_velocities_does_not_arm_an_arm_that_moves
         scene.arm()
         scene.tick(2)
         assert scene.guard.state is State.HOLDING, "once it stands it is armed"
+
+
+def test_a_refusal_to_arm_says_since_when_no_joint_state_was_heard(scene):  # noqa: F811
+    scene.joints_alive = False
+    scene.measure()
+    scene.tick(100)
+    scene.guard.arm(scene.steady_s)
+    scene.tick(60)
+    assert scene.guard.state is State.DISARMED and scene.guard.reason == "no joint state to arm at: the last was heard 1.5 s ago"
