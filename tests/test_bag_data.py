@@ -279,9 +279,11 @@ def test_a_picture_that_breaks_late_leaves_nothing_of_what_came_before(tmp_path)
 def test_compressed_pictures_are_read_or_refused_in_one_line(tmp_path, capsys):
     content = np.frombuffer(b"no picture at all", np.uint8)
     broken = msg("sensor_msgs/msg/CompressedImage", header=header(START), format="jpeg", data=content)
-    folder = recorded(tmp_path / "bag", lost=lambda ns: True, extra=[(START, "/cam/compressed", "sensor_msgs/msg/CompressedImage", broken)])
+    folder = recorded(
+        tmp_path / "bag", lost=lambda ns: True, extra=[(START + k, "/cam/compressed", "sensor_msgs/msg/CompressedImage", broken) for k in range(2)]
+    )
     assert run(["dataset", "from-bag", str(folder), "--out", str(tmp_path / "set")]) == 2
-    assert "bag, /cam/compressed: " in capsys.readouterr().err and not (tmp_path / "set").exists()
+    assert "bag holds no camera: /cam/compressed: " in capsys.readouterr().err and not (tmp_path / "set").exists()
 
 
 def test_stamps_that_were_never_set_are_those_of_the_recorder(tmp_path):

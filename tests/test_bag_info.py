@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 from bag_writing import floats, image, joint_state, trajectory
-from latent_mpc.bag import NS_PER_S, TYPES, BagError, read_topics
+from latent_mpc.bag import NS_PER_S, TYPES, BagError
 from latent_mpc.bag_data.topics import AskedTopics, choose_topics
 from latent_mpc.bags.info import summarize, summary_text
 from latent_mpc.bags.qos import OfferedQos
-from latent_mpc.bags.roles import CAMERA, COMPRESSED, IMAGE, likely
+from latent_mpc.bags.reader import BagReader
+from latent_mpc.bags.roles import CAMERA, COMPRESSED, IMAGE, MEASURED, likely
 from latent_mpc.bags.storage import Channel
 from latent_mpc.bags.writer import FolderWriter, Format
 from latent_mpc.cli import run
@@ -168,7 +169,7 @@ def test_what_it_promises_is_what_the_import_reads(tmp_path):
     training = summarize(record(tmp_path / "bag", topics)).training
     assert (training.camera, training.joint_states, training.actions) == ("/wrist/color/image_raw", "/measured", "/arm/go")
     assert training.undecided == () and training.other_actions == ("/leader/joint_command", "/speeds")
-    read = choose_topics("bag", read_topics(tmp_path / "bag"), AskedTopics())
+    read = choose_topics(tmp_path / "bag", AskedTopics())
     assert (read.camera, read.joint_states, read.actions) == ("/wrist/color/image_raw", "/measured", "/arm/go")
 
 
@@ -181,10 +182,9 @@ def test_what_only_the_user_can_tell_apart_is_asked_for_by_both(tmp_path):
     text = summary_text(summary)
     assert "say which in `latent-mpc dataset from-bag`: --camera /left/image or /right/image" in text
     assert "--actions` could read as well: /a/go, /b/go" in text
-    held = read_topics(tmp_path / "bag")
     with pytest.raises(BagError, match="several topics for --camera: /left/image, /right/image; say which"):
-        choose_topics("bag", held, AskedTopics())
-    assert choose_topics("bag", held, AskedTopics(camera="/left/image")).actions is None
+        choose_topics(tmp_path / "bag", AskedTopics())
+    assert choose_topics(tmp_path / "bag", AskedTopics(camera="/left/image")).actions is None
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,78 @@ def test_what_only_the_user_can_tell_apart_is_asked_for_by_both(tmp_path):
         (("/goal/image", "/overview/image_raw"), ()),
         (("/arm1/goal/image", "/arm1/camera/image_raw"), ("/arm1/camera/image_raw",)),
         (("/sim/wrist/image",), ("/sim/wrist/image",)),
+        (("/depth_cam/color", "/depth_cam/depth"), ("/depth_cam/color",)),
+        (("/cam/image/compressed", "/overview/image_raw/compressed"), ("/cam/image/compressed",)),
     ],
 )
 def test_the_likely_camera(held, camera):
     assert likely(CAMERA, {topic: COMPRESSED if topic.endswith("compressed") else IMAGE for topic in held}) == camera
+
+
+@pytest.mark.parametrize(
+    ("held", "measured"),
+    [
+        (("/franka_state_controller/joint_states", "/franka_gripper/joint_states"), 2),  # a namespace is no command
+        (("/servo/joint_states", "/gripper/joint_states"), 2),
+        (("/leader/joint_command", "/arm/joints"), 1),
+        (("/joint_states", "/gripper/joint_states"), 1),
+    ],
+)
+def test_joint_states_that_only_the_user_can_tell_apart_are_not_chosen(held, measured):
+    assert len(likely(MEASURED, dict.fromkeys(held, JOINTS))) == measured
+
+
+def depth(time_ns):
+    picture = image(time_ns, PICTURE)
+    picture.encoding = "32FC1"
+    return picture
+
+
+def one(entry):
+    msgtype, pairs = entry
+    return msgtype, pairs[:1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "chosen"),
+    [
+        ({"/zed/confidence/map": (IMAGE, [(START + k, depth(START)) for k in range(9)]), "/zed/rgb/image": "/camera/image_raw"}, "/zed/rgb/image"),
+        ({"/usb/image": "/camera/image_raw", "/camera/image_raw": one}, "/usb/image"),
+        (
+            {"/gripper/state": (JOINTS, [(START + k, joint_state(START, [], [], [])) for k in range(9)]), "/arm/joints": "/joint_states"},
+            "/arm/joints",
+        ),
+        ({"/arm/go": "/joint_trajectory_controller/joint_trajectory"}, "/arm/go"),
+    ],
+)
+def test_what_its_messages_rule_out_is_read_by_neither(tmp_path, changed, chosen):
+    topics = run_of()
+    renamed = {topic: topics.pop(other) for topic, other in changed.items() if isinstance(other, str)}
+    whole = run_of()
+    topics |= renamed | {topic: entry(whole[topic]) if callable(entry) else entry for topic, entry in changed.items() if not isinstance(entry, str)}
+    training = summarize(record(tmp_path / "bag", topics)).training
+    read = choose_topics(tmp_path / "bag", AskedTopics())
+    assert training.possible and training.undecided == ()
+    assert (training.camera, training.joint_states, training.actions) == (read.camera, read.joint_states, read.actions or "")
+    assert chosen in (read.camera, read.joint_states, read.actions)
+
+
+def test_a_topic_of_two_types_is_looked_at_by_its_own(tmp_path):
+    folder = record(tmp_path / "bag", run_of())
+    writer = FolderWriter(tmp_path / "mixed", Format())
+    word = Channel("/joint_states", "std_msgs/msg/String", TYPES.generate_msgdef("std_msgs/msg/String", ros_version=2)[0], "ros2msg")
+    writer.write(word, START - 1, bytes(TYPES.serialize_cdr(TYPES.types["std_msgs/msg/String"]("hello"), "std_msgs/msg/String")))
+    with BagReader(folder) as reader:
+        for raw in reader.raw():
+            writer.write(raw.channel, raw.time_ns, bytes(raw.data))
+    writer.close()
+    assert summarize(tmp_path / "mixed").training.joint_states == "/joint_states"
+
+
+def test_only_pictures_of_our_own_are_named_in_the_reason(tmp_path):
+    topics = {("/overview/image_raw" if topic == "/camera/image_raw" else topic): entry for topic, entry in run_of().items()}
+    (obstacle,) = summarize(record(tmp_path / "bag", topics)).training.obstacles
+    assert obstacle == "no camera: only /overview/image_raw, which this software publishes itself; name it with --camera if it is meant"
+    with pytest.raises(BagError, match="no camera: only /overview/image_raw"):
+        choose_topics(tmp_path / "bag", AskedTopics())
+    assert choose_topics(tmp_path / "bag", AskedTopics(camera="/overview/image_raw")).camera == "/overview/image_raw"

@@ -23,9 +23,11 @@ def holding(folder, *topics):
             if topic.endswith("camera_info"):
                 write(topic, "std_msgs/msg/String", START_NS, msg("std_msgs/msg/String", data=""))
             elif "joint" in topic:
-                write(topic, JOINTS, START_NS, joint_state(START_NS, ["a"], [0.0], [0.0]))
+                for _ in range(2):
+                    write(topic, JOINTS, START_NS, joint_state(START_NS, ["a"], [0.0], [0.0]))
             else:
-                write(topic, IMAGE, START_NS, image(START_NS, np.zeros((4, 4, 3), np.uint8)))
+                for _ in range(2):
+                    write(topic, IMAGE, START_NS, image(START_NS, np.zeros((4, 4, 3), np.uint8)))
     return folder
 
 
@@ -43,11 +45,20 @@ def holding(folder, *topics):
             ("/usb/image", "/usb/camera_info", "/ur/joint_states", "/goal/image"),
         ),
         (("/usb/image", "/camera/camera_info", "/joints", "/overview/image_raw"), ("/usb/image", "/camera/camera_info", "/joints", "")),
+        (
+            ("/arm1/camera/image_raw", "/arm1/joint_states", "/arm1/goal/image"),
+            ("/arm1/camera/image_raw", "", "/arm1/joint_states", "/arm1/goal/image"),
+        ),
     ],
 )
 def test_what_is_played_is_found_by_names_and_types(tmp_path, topics, heard):
     named = zip(heard, ("/camera/image_raw", "/camera/camera_info", "/joint_states", "/goal/image"), strict=True)
     assert played_topics(holding(tmp_path / "bag", *topics), ASKED) == {recorded: topic for recorded, topic in named if recorded}
+
+
+def test_the_calibration_of_another_camera_is_not_played(tmp_path):
+    recorded = holding(tmp_path / "bag", "/wrist/image", "/camera/image_raw", "/camera/camera_info", "/joint_states")
+    assert "/camera/camera_info" not in played_topics(recorded, {**ASKED, "camera_image": "/wrist/image"})
 
 
 def test_what_is_asked_for_is_played(tmp_path):
@@ -62,8 +73,12 @@ def test_what_is_asked_for_is_played(tmp_path):
         (("/left/image", "/right/image", "/joint_states"), {}, "several topics for camera; say camera_image:= one of /left/image, /right/image"),
         (("/camera/image_raw", "/a/joints", "/b/joints"), {}, "several topics for joint states; say joint_states:= one of /a/joints, /b/joints"),
         (("/camera/image_raw",), {}, "holds no joint states: no topic of type sensor_msgs/msg/JointState"),
-        (("/overview/image_raw", "/joint_states"), {}, "holds no camera: no topic of type sensor_msgs/msg/Image"),
-        (("/usb/image", "/joint_states"), {"camera_image": "/usb/img"}, "no camera on /usb/img; say camera_image:= one of /usb/image"),
+        (("/overview/image_raw", "/joint_states"), {}, "holds no camera: only /overview/image_raw"),
+        (
+            ("/usb/image", "/joint_states"),
+            {"camera_image": "/usb/img"},
+            "no camera of type sensor_msgs/msg/Image on /usb/img; say camera_image:= one of /usb/image",
+        ),
         (("/usb/image", "/joint_states"), {"camera_info": "/usb/info"}, "holds no topic /usb/info"),
     ],
 )

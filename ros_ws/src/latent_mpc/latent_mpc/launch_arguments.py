@@ -114,7 +114,9 @@ REPLAY = (
     LaunchArgument("joint_states", "", "what the bag calls the measured joints; by default /joint_states, or what is of that type"),
     LaunchArgument("camera_image", "", "what the bag calls the camera's pictures; by default /camera/image_raw, or what is of that type"),
     LaunchArgument(
-        "camera_info", "", "what the bag calls the camera's calibration; by default camera_info beside the pictures; without one it is left out"
+        "camera_info",
+        "",
+        "what the bag calls the camera's calibration; by default the one beside the pictures, or the only one; without one it is left out",
     ),
     MODE,
     ZONES,

@@ -3,42 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from latent_mpc.bag import BagError, read_topics
-from latent_mpc.bags.roles import CAMERA, IMAGE, MEASURED, Role, fitting, likely
+from latent_mpc.bags.candidates import absence, objections, serving, types_of
+from latent_mpc.bags.reader import BagReader
+from latent_mpc.bags.roles import CAMERA, IMAGE, MEASURED, Role
+from latent_mpc.bags.storage import BagError
 from latent_mpc.topic_names import CAMERA_IMAGE, CAMERA_INFO, JOINT_STATES
 
 _GOAL = "/goal/image"
+# Perception hears raw pictures only.
+_PLAYED = {"camera_image": replace(CAMERA, option="camera_image:=", types=(IMAGE,)), "joint_states": replace(MEASURED, option="joint_states:=")}
 
 
 def played_topics(bag: Path, asked: Mapping[str, str]) -> dict[str, str]:
     """What the nodes call each topic that is played, by what the bag calls it; ``asked`` names topics of the bag by launch argument, or is empty.
 
-    Joint states and pictures that nobody named are found by their types and names. The calibration is that of the camera, a goal what was shown;
-    where the bag lacks one of these it is left out: pictures are enough to plan from, and a goal can be shown meanwhile.
+    Joint states and pictures that nobody named are found by their types, names and first messages, in a namespace as well. Calibration and goal are
+    left out where the bag lacks them: pictures are enough to plan from, and a goal can be shown meanwhile.
 
     Raises:
         BagError: ``bag`` cannot be read, or lacks joint states, pictures or a topic that was asked for, or holds several and none was named.
     """
-    held = read_topics(bag)
-    camera = _topic(bag, held, CAMERA, (IMAGE,), "camera_image", asked)
-    heard = {_topic(bag, held, MEASURED, MEASURED.types, "joint_states", asked): JOINT_STATES, camera: CAMERA_IMAGE}
+    with BagReader(bag) as reader:
+        camera, joints = (_topic(bag, reader, role, asked[argument]) for argument, role in _PLAYED.items())
+        held = types_of(reader)
     if asked["camera_info"] and asked["camera_info"] not in held:
         raise BagError(f"{bag} holds no topic {asked['camera_info']} (camera_info:=); it holds {', '.join(sorted(held))}")
-    beside = f"{camera.rpartition('/')[0]}/camera_info"
-    calibration = asked["camera_info"] or next((topic for topic in (beside, CAMERA_INFO) if topic in held), "")
+    heard = {camera: CAMERA_IMAGE, joints: JOINT_STATES}
+    calibration = asked["camera_info"] or _calibration(camera, held)
     heard |= {calibration: CAMERA_INFO} if calibration else {}
-    return heard | ({_GOAL: _GOAL} if _GOAL in held else {})
+    goals = [topic for topic in held if topic.endswith(_GOAL)]
+    return heard | ({_GOAL: _GOAL} if _GOAL in held else {goals[0]: _GOAL} if len(goals) == 1 else {})
 
 
-def _topic(bag: Path, held: Mapping[str, str], role: Role, types: tuple[str, ...], argument: str, asked: Mapping[str, str]) -> str:
-    fit = {topic: kind for topic, kind in held.items() if kind in types}
-    found = (asked[argument],) if asked[argument] in fit else () if asked[argument] else likely(role, fit)
-    if len(found) == 1:
-        return found[0]
-    there = ", ".join(found or fitting(role, fit))
-    if not there:
-        raise BagError(f"{bag} holds no {role.name}: no topic of type {' or '.join(types)}")
-    trouble = f"no {role.name} on {asked[argument]}" if asked[argument] else f"several topics for {role.name}"
-    raise BagError(f"{bag} holds {trouble}; say {argument}:= one of {there}")
+def _topic(bag: Path, reader: BagReader, role: Role, asked: str) -> str:
+    held, objected = types_of(reader), objections(reader, role)
+    if asked:
+        if held.get(asked) not in role.types:
+            there = f"; say {role.option} one of {', '.join(objected)}" if objected else ""
+            raise BagError(f"{bag} holds no {role.name} of type {' or '.join(role.types)} on {asked}{there}")
+        return asked
+    found = serving(role, held, objected)
+    if len(found) > 1:
+        raise BagError(f"{bag} holds several topics for {role.name}; say {role.option} one of {', '.join(found)}")
+    if not found:
+        raise BagError(f"{bag} holds {absence(role, held, objected)}")
+    return found[0]
+
+
+def _calibration(camera: str, held: Mapping[str, str]) -> str:
+    """The one beside the pictures, else the only one, unless it lies beside those of another camera."""
+    if _beside(camera) in held:
+        return _beside(camera)
+    others = {_beside(topic) for topic, kind in held.items() if kind in CAMERA.types}
+    free = [topic for topic in held if topic.endswith("/camera_info") and topic not in others]
+    return free[0] if len(free) == 1 else ""
+
+
+def _beside(camera: str) -> str:
+    return f"{camera.rpartition('/')[0]}/camera_info"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arm_model import Kinematics
-from latent_mpc.bag import BagError, read_messages, read_topics, stamp_ns
+from latent_mpc.bag import BagError, read_messages, stamp_ns
 from latent_mpc.bag_data.clock import Clock, clock_by_reception, clock_of, clocks, on_clock
 from latent_mpc.bag_data.commands import Commands, in_order, read_command
 from latent_mpc.bag_data.pictures import picture
@@ -86,7 +86,7 @@ def read_bag(
     Raises:
         BagError: it cannot be read, lacks pictures or joint states, or holds pictures of a smaller size or another encoding.
     """
-    topics = choose_topics(str(bag), read_topics(bag), asked)
+    topics = choose_topics(bag, asked)
     heard: dict[str, _Heard] = defaultdict(_Heard)
     dropped: Counter[str] = Counter()
     for entry in read_messages(bag, topics.all()):

@@ -97,7 +97,7 @@ def summarize(path: Path) -> BagSummary:
         for topic in topics:
             counts[topic.topic] = counts.get(topic.topic, 0) + topic.count
         try:
-            training = training_topics(reader, counts, spans)
+            training = training_topics(reader, spans)
         except BagError as error:
             training = TrainingTopics("", "", "", (str(error),))
         folder = reader.folder

@@ -1,12 +1,10 @@
-"""Which topics of a bag can be the camera, the joint states and the commands of an arm, by their types and names alone.
-
-What ``latent-mpc bag info`` promises and ``latent-mpc dataset from-bag`` reads is told here, once for both.
-"""
+"""Which topics of a bag can be the camera, the joint states and the commands of an arm, by their types and names alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from posixpath import commonpath
 
 from latent_mpc.topic_names import CAMERA_IMAGE, CONTROLLERS, JOINT_STATES, OURS
 
@@ -21,22 +19,31 @@ _DEPTH_WORDS = ("depth", "infra")
 
 @dataclass(frozen=True)
 class Role:
-    """Something that a data set is made of: the ``option`` that names its topic, the ``types`` that can say it and the ``usual`` topic."""
+    """Something that a data set is made of: the ``option`` that names its topic, the ``types`` that can say it and the ``usual`` topic.
+
+    A topic of fewer than ``least`` messages says nothing.
+    """
 
     name: str
     option: str
     types: tuple[str, ...]
     usual: str
+    least: int
 
 
-CAMERA = Role("camera", "--camera", (IMAGE, COMPRESSED), CAMERA_IMAGE)
-MEASURED = Role("joint states", "--joint-states", (JOINT_STATE,), JOINT_STATES)
-COMMANDS = Role("actions", "--actions", (TRAJECTORY, FLOATS, TWIST, TWIST_STAMPED, JOINT_STATE), CONTROLLERS["trajectory"])
+CAMERA = Role("camera", "--camera", (IMAGE, COMPRESSED), CAMERA_IMAGE, 2)
+MEASURED = Role("joint states", "--joint-states", (JOINT_STATE,), JOINT_STATES, 2)
+COMMANDS = Role("actions", "--actions", (TRAJECTORY, FLOATS, TWIST, TWIST_STAMPED, JOINT_STATE), CONTROLLERS["trajectory"], 1)
 
 
 def fitting(role: Role, held: Mapping[str, str]) -> tuple[str, ...]:
-    """The topics of ``held`` (type by topic) whose type can say it, by name; what this stack publishes besides it does not count."""
-    return tuple(sorted(topic for topic, kind in held.items() if kind in role.types and not topic.endswith(_OTHERS)))
+    """The topics of ``held`` (type by topic) whose type can say it, by name, but for those that this stack publishes besides it."""
+    return tuple(topic for topic in sorted(held) if held[topic] in role.types and not ours(topic))
+
+
+def ours(topic: str) -> bool:
+    """Whether this stack publishes it and it is neither the camera, nor the joints, nor a command to an arm; in whatever namespace."""
+    return topic.removesuffix("/compressed").endswith(_OTHERS)
 
 
 def likely(role: Role, held: Mapping[str, str]) -> tuple[str, ...]:
@@ -48,11 +55,13 @@ def likely(role: Role, held: Mapping[str, str]) -> tuple[str, ...]:
     if held.get(role.usual) in role.types:
         return (role.usual,)
     found = fitting(role, held)
-    if role is COMMANDS:
+    if role.name == COMMANDS.name:
         return tuple(topic for topic in found if held[topic] == TRAJECTORY)
-    if role is MEASURED:
-        return _rather(found, lambda topic: not _says(topic, _COMMAND_WORDS))
-    colour = _rather(found, lambda topic: not _says(topic, _DEPTH_WORDS))
+    if role.name == MEASURED.name:
+        # By the last part of the name alone: a driver's own joint states may lie in the namespace of its controller.
+        return _rather(found, lambda topic: not _says(topic.rpartition("/")[2], _COMMAND_WORDS))
+    shared = commonpath(found) if found else ""
+    colour = _rather(found, lambda topic: not _says(topic.removeprefix(shared), _DEPTH_WORDS))
     raw = {topic for topic in colour if held[topic] == IMAGE}
     return tuple(topic for topic in colour if topic in raw or topic.rpartition("/")[0] not in raw)
 
@@ -62,5 +71,5 @@ def _rather(topics: tuple[str, ...], wanted: Callable[[str], bool]) -> tuple[str
     return tuple(filter(wanted, topics)) or topics
 
 
-def _says(topic: str, words: tuple[str, ...]) -> bool:
-    return any(word in topic.lower() for word in words)
+def _says(name: str, words: tuple[str, ...]) -> bool:
+    return any(word in name.lower() for word in words)

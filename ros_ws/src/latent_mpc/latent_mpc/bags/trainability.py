@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from latent_mpc.bags.candidates import absence, objections, serving, types_of
 from latent_mpc.bags.reader import BagReader
-from latent_mpc.bags.roles import CAMERA, COMMANDS, MEASURED, Role, fitting, likely
-from latent_mpc.bags.storage import BagError
-from ros_bridge.encodings import ImageError, picture_pixels
-
-_FEWEST = 2
+from latent_mpc.bags.roles import CAMERA, COMMANDS, MEASURED, Role
 
 
 @dataclass(frozen=True)
@@ -36,61 +32,34 @@ class TrainingTopics:
         return not self.obstacles
 
 
-def training_topics(reader: BagReader, counts: Mapping[str, int], spans: Mapping[str, tuple[int, int]]) -> TrainingTopics:
+def training_topics(reader: BagReader, spans: Mapping[str, tuple[int, int]]) -> TrainingTopics:
     """Look at the names, the types and the first message of the candidates; ``spans`` are ns of the first and last message by topic.
 
     Raises:
         BagError: the bag is damaged where the candidates lie.
     """
-    held = {channel.topic: channel.msgtype for channel in reader.channels}
+    held = types_of(reader)
     obstacles: list[str] = []
     undecided: list[str] = []
 
-    def choose(role: Role, use: Callable[[Any], str]) -> str:
-        refused = {topic: _why_not(reader, topic, counts.get(topic, 0), use) for topic in fitting(role, held)}
-        found = likely(role, {topic: held[topic] for topic, why_not in refused.items() if not why_not})
-        if not found:
-            reasons = "; ".join(why_not for why_not in refused.values() if why_not)
-            obstacles.append(f"no {role.name}: {reasons or 'no topic of type ' + ' or '.join(role.types)}")
-            return ""
+    def choose(role: Role) -> str:
+        objected = objections(reader, role)
+        found = serving(role, held, objected)
         if len(found) > 1:
             undecided.append(f"{role.option} {' or '.join(found)}")
-        return found[0]
+        elif not found:
+            obstacles.append(absence(role, held, objected))
+        return found[0] if found else ""
 
-    camera, joint_states = choose(CAMERA, _see), choose(MEASURED, _feel)
-    moving = {topic: held[topic] for topic in fitting(COMMANDS, held) if topic != joint_states and counts.get(topic, 0) >= _FEWEST}
-    commanded = likely(COMMANDS, moving)
+    camera, joint_states = choose(CAMERA), choose(MEASURED)
+    moving = objections(reader, COMMANDS)
+    commanded = serving(COMMANDS, held, moving)
     actions = commanded[0] if len(commanded) == 1 else ""
-    if camera and joint_states:
+    # Which of several is meant, and so when it was recorded, the user has yet to say.
+    if camera and joint_states and not undecided:
         used = [topic for topic in (camera, joint_states, actions) if topic]
         together = [spans[topic] for topic in used if topic in spans]
         if max(first for first, _ in together) >= min(last for _, last in together):
             obstacles.append(f"{', '.join(used[:-1])} and {used[-1]} were never recorded at the same time")
-    others = tuple(topic for topic in moving if topic != actions)
+    others = tuple(topic for topic, objection in moving.items() if not objection and topic not in (actions, joint_states))
     return TrainingTopics(camera, joint_states, actions, tuple(obstacles), tuple(undecided), others)
-
-
-def _why_not(reader: BagReader, topic: str, count: int, use: Callable[[Any], str]) -> str:
-    if count < _FEWEST:
-        return f"{topic} has {count} messages"
-    try:
-        for raw in reader.raw({topic}):
-            why_not = use(reader.decode(raw))
-            return f"{topic}: {why_not}" if why_not else ""
-    except BagError as error:
-        return f"{topic}: {str(error).removeprefix(f'{topic} ')}"
-    return f"{topic}: no message can be read"
-
-
-def _see(message: Any) -> str:
-    try:
-        picture_pixels(message)
-    except ImageError as error:
-        return str(error).split("; expected")[0]
-    return ""
-
-
-def _feel(message: Any) -> str:
-    if not message.name:
-        return "its joints have no names"
-    return "" if len(message.position) == len(message.name) else f"{len(message.position)} positions for {len(message.name)} joints"
