@@ -53,8 +53,8 @@ def pytest_unconfigure() -> None:
     _watch.close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in [] if config.option.usepdb else items:  # whoever debugs a failure wants no second one
         item.add_marker(pytest.mark.flaky(reruns=RERUNS, condition=_watch.stood_still))
 
 
@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in again:
         terminalreporter.write_line(f"run again, since the machine stood still: {report.nodeid}")
     if again:
-        terminalreporter.write_line(f"it stood still {len(pauses)} times, for {max(pauses):.2f} s at most")
+        terminalreporter.write_line(f"it stood still {len(pauses)} times, for {max(pauses, default=0.0):.2f} s at most")
 
 
 def _die_with_parent() -> None:

@@ -178,7 +178,7 @@ def test_a_first_motion_keeps_to_a_tenth_of_the_speed_and_the_controller_takes_e
     # The double reports once a second.
     wait_until(lambda: operator.counts["accepted"] > 20, what="commands that were taken")
     # What ended before the double got round to it tells of the machine that both share.
-    assert operator.counts["refused"] == operator.counts["late"] and operator.counts["not_finite"] == 0
+    assert operator.counts["refused"] == operator.counts["late"] <= operator.counts["accepted"] // 20 and operator.counts["not_finite"] == 0
     velocities = np.array([point.velocities for msg in operator.commands for point in msg.points])
     assert (np.abs(velocities) <= SPEED * PANDA.limits.velocity * (1 + 1e-6)).all()
     assert np.abs(velocities).max() > 0.2 * SPEED * PANDA.limits.velocity.min()

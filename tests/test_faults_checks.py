@@ -109,6 +109,13 @@ AWAY = [sent(k, [[0.5]]) for k in (60, 61)]
 HELD = [sent(k, [[0.3]]) for k in range(60)]
 PLANS = {age: BagMessage("/planner/plan", T0 + 200 * MS, trajectory(T0 + (200 - age) * MS, np.zeros((1, 2)), np.zeros((1, 2)))) for age in (80, 900)}
 BAD_VALUES = [dataclasses.replace(command, non_finite=1) for command in FAST]
+
+
+def received(ms):
+    """Commands stamped before a stop that come so late."""
+    return tuple(dataclasses.replace(command, received_ns=T0 + ms * MS) for command in FAST[:5])
+
+
 GAPS = tuple(itertools.chain(FAST[:12], FAST[12:50:4], FAST[50:]))
 
 
@@ -129,6 +136,7 @@ GAPS = tuple(itertools.chain(FAST[:12], FAST[12:50:4], FAST[50:]))
         ("tracking_share", 0.9, {"commands": tuple(NEVER)}, {"commands": tuple(FAST)}),
         ("silent_when_stopped", 0.0, {"guard": QUIET, "commands": tuple(FAST[:5])}, {"guard": QUIET}),
         ("silent_when_stopped", 0.0, {"guard": QUIET, "commands": tuple(FAST[:5])}, {"commands": tuple(FAST[:5])}),
+        ("silent_when_stopped", 0.0, {"guard": QUIET, "commands": received(200)}, {"guard": QUIET, "commands": received(400)}),
         (
             "first_command_rad",
             1e-3,

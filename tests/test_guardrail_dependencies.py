@@ -49,7 +49,7 @@ def test_a_planner_that_is_killed_is_missed_long_before_its_plan_times_out_and_a
     os.kill(planner.process.pid, signal.SIGKILL)
     killed = time.monotonic()
     wait_until(lambda: "no sign of life" in arm.values["reason"], what="a planner that is missed")
-    assert time.monotonic() - killed < PLAN_TIMEOUT_S - 1.0, "its plan timed out first"
+    assert time.monotonic() - killed < 0.5 * PLAN_TIMEOUT_S, "its plan timed out first"
     arm.wait_for("HOLDING")
     assert arm.statuses[-1].level == DiagnosticStatus.WARN
     wait_until(lambda: footing(arm)[0].get("planner") == "gone", what="diagnostics that say so")

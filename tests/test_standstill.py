@@ -52,7 +52,7 @@ def watchers(watch: Watch) -> list[int]:
 
 
 def test_a_core_that_stood_still_is_noted_and_one_that_ran_is_not():
-    watch = Watch()
+    watch, failure = Watch(), AssertionError()
     watch.start()
     try:
         wait_until(lambda: len(watchers(watch)) == len(os.sched_getaffinity(0)), what="one watcher a core")
@@ -62,10 +62,10 @@ def test_a_core_that_stood_still_is_noted_and_one_that_ran_is_not():
         time.sleep(0.5)
         os.kill(watchers(watch)[0], signal.SIGCONT)
         wait_until(lambda: bool(watch.pauses(began)), what="a note of the pause")
-        assert any(pause > 0.45 for pause in watch.pauses(began)) and watch.stood_still()
+        assert any(pause > 0.45 for pause in watch.pauses(began)) and watch.stood_still(failure) and not watch.stood_still(None)
         noted = len(watch.pauses())
         watch.begin()
-        assert not watch.stood_still() or len(watch.pauses()) > noted, "a pause from before counts"
+        assert not watch.stood_still(failure) or len(watch.pauses()) > noted, "a pause from before counts"
     finally:
         watch.close()
     assert watch.process is not None and watch.process.returncode is not None

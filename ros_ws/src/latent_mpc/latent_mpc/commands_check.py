@@ -17,7 +17,9 @@ def check(
     model: Annotated[Optional[Path], typer.Option(help="Model bundle that is to move this arm.")] = None,  # noqa: UP045
     arm: Annotated[str, typer.Option(help="Arm description in the place of the robot's: a shipped arm's name or a YAML file.")] = "",
     namespace: Annotated[str, typer.Option(help="Namespace of the nodes and of every topic, as given to arm.launch.py.")] = "",
-    seconds: Annotated[float, typer.Option(help="How long to listen.", min=0.5, max=600.0)] = 4.0,
+    seconds: Annotated[
+        float, typer.Option(help="How long to listen; up to four times as long to what is missing or slow.", min=0.5, max=600.0)
+    ] = 4.0,
     stop: Annotated[bool, typer.Option(help="Whether to try ~/stop and ~/reset of the guardrail.")] = True,
     json: Annotated[Optional[Path], typer.Option("--json", help="Write the results to this file as well.", metavar="PATH")] = None,  # noqa: UP045
 ) -> None:

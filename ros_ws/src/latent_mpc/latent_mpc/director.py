@@ -41,6 +41,7 @@ _SERVICE_S = 10.0
 _MATCHING_S = 0.3
 _START_S = 5.0
 _SLACK_S = 5.0
+_ASK_AGAIN_S = 0.15
 # Between the last command before a reset and the first one after it: whoever looks at the commands sees two motions, not one with a jump.
 _SILENCE_S = 0.25
 # Camera pictures of the new episode that everybody gets to see before its goal is shown.
@@ -238,6 +239,9 @@ class Director:
             except DirectorError as error:
                 if not any(passing in str(error) for passing in (NOTHING_TO_ARM_AT, STILL_MOVES)) or time.monotonic() > deadline:
                     raise
+            again_s = time.monotonic() + _ASK_AGAIN_S
+            while time.monotonic() < again_s:
+                self._spin()
 
     def _trigger(self, name: str) -> str:
         response = self._call(self._triggers[name], Trigger.Request(), name)

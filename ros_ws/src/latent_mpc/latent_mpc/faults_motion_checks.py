@@ -18,6 +18,8 @@ from latent_mpc.faults_scenario import Bar
 from latent_mpc.urdf_limits import CheckError
 
 _NEW_SEGMENT_NS = 100_000_000
+# So much later than it was sent a command may come.
+_UNDER_WAY_NS = 200_000_000
 
 
 def limits(evidence: Evidence, bar: Bar) -> Finding:
@@ -102,13 +104,21 @@ def tracking_share(evidence: Evidence, bar: Bar) -> Finding:
 
 
 def silent_when_stopped(evidence: Evidence, bar: Bar) -> Finding:
-    """At most ``bar`` commands between two statuses in a row that both say STOPPED or DISARMED."""
+    """At most ``bar`` commands while status after status says STOPPED or DISARMED: by when they were sent, and later by when they came.
+
+    What was sent before may come after the first of these statuses. A stamp is the word of the node that is judged: what comes late counts all
+    the same.
+    """
     quiet = ("STOPPED", "DISARMED")
-    guard = evidence.recording.guard
-    spans = [(a.time_ns, b.time_ns) for a, b in itertools.pairwise(guard) if a.message in quiet and b.message in quiet]
     asked = [int(event["time_ns"]) for event in evidence.recording.events if event["what"] == "arm_asked"]
-    spans = [(a, b) for a, b in spans if not any(a <= time <= b for time in asked)]
-    count = sum(a + CYCLE_NS < command.sent_ns < b for command in evidence.recording.commands for a, b in spans)
+    spans: list[tuple[int, int]] = []
+    for a, b in itertools.pairwise(evidence.recording.guard):
+        if a.message not in quiet or b.message not in quiet or any(a.time_ns <= time <= b.time_ns for time in asked):
+            continue
+        spans = [*spans[:-1], (spans[-1][0], b.time_ns)] if spans and spans[-1][1] == a.time_ns else [*spans, (a.time_ns, b.time_ns)]
+    count = sum(
+        a + CYCLE_NS < command.sent_ns < b or a + _UNDER_WAY_NS < command.received_ns < b for command in evidence.recording.commands for a, b in spans
+    )
     seconds = sum(b - a for a, b in spans) * 1e-9
     return Finding(f"{count} commands in {seconds:.1f} s of silence", count <= number(bar) and seconds > 0.0, (float(count),))
 

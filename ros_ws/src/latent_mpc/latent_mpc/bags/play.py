@@ -204,6 +204,7 @@ class _Player:
     def _round(self, ahead: ReadAhead, pace: Pace, keys: Keyboard) -> None:
         for message in ahead:
             stepped = self._wait(message.time_ns, pace, keys)
+            self._said_ns = message.time_ns
             publisher = self._publishers.get((message.channel.topic, message.channel.msgtype))
             if publisher is None:
                 continue
@@ -213,7 +214,6 @@ class _Player:
             if not pace.paused:
                 self._late_s.append(-(pace.wait_s(message.time_ns) or 0.0))
             self._counts[message.channel.topic] = self._counts.get(message.channel.topic, 0) + 1
-            self._said_ns = message.time_ns
         self._tick(self._said_ns)
 
     def _wait(self, time_ns: int, pace: Pace, keys: Keyboard) -> bool:

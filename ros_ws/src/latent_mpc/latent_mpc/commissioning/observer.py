@@ -38,7 +38,7 @@ _READY_S, _ANSWER_S, _LATCHED_S, _RELEASED_S = 3.0, 5.0, 0.7, 0.3
 # A status that is heard sooner after a service's answer may have been under way before it.
 _UNDER_WAY_S = 0.15
 # So many times as long it listens to a topic that is silent or slow: a machine that stands still for a moment is not a driver that is too slow.
-_PATIENCE = 3
+_PATIENCE, _LOOK_AGAIN_S = 3, 0.25
 # Whoever published the robot's description did so at its start.
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _STREAMS = {"joint_states": (JointState, qos.JOINT_HISTORY), "image": (Image, qos.CAMERA), "info": (CameraInfo, qos.CAMERA)}
@@ -74,7 +74,10 @@ class Observer:
         """
         began = time.monotonic()
         self._spin(seconds)
-        self._spin(_PATIENCE * seconds, self._all_fast_enough)
+        for _ in range(round(_PATIENCE * seconds / _LOOK_AGAIN_S)):
+            if self._all_fast_enough():
+                break
+            self._spin(_LOOK_AGAIN_S)
         publishers, subscribers = self._endpoints()
         seen = Observation(
             time.monotonic() - began,
