@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import defaultdict
 from xml.etree import ElementTree
 
@@ -60,9 +62,6 @@ def test_it_allows_exactly_what_the_nodes_do(policy, start_node, tmp_path):
     # A participant of its own: one that saw the nodes of earlier tests leave may list them for ever, with nothing in them, before those of this test.
     context = rclpy.Context()
     rclpy.init(context=context)
-    bundle = write_bundle(tmp_path / "untrained")
-    for name in NODES:
-        start_node(MODULES[name], *(("-p", f"model:={bundle}") if name in ("perception_node", "planner_node") else ()))
     watcher = rclpy.create_node("policy_watcher", context=context)
 
     def seen(name):
@@ -74,9 +73,6 @@ def test_it_allows_exactly_what_the_nodes_do(policy, start_node, tmp_path):
             "request": {service for service, _ in watcher.get_client_names_and_types_by_node(name, "/")},
         }
 
-    def settled():
-        return set(NODES) <= set(watcher.get_node_names()) and all(seen(name) == allowed(name) for name in NODES)
-
     blank = {"publish": set(), "subscribe": set(), "reply": set(), "request": set()}
 
     def allowed(name):
@@ -84,13 +80,16 @@ def test_it_allows_exactly_what_the_nodes_do(policy, start_node, tmp_path):
         assert all(topics <= policy[name][right] for right, topics in otherwise.items())
         return {**blank, **{right: topics - otherwise.get(right, set()) for right, topics in policy[name].items()}}
 
+    bundle = write_bundle(tmp_path / "untrained")
     try:
-        try:
-            wait_until(settled, 60.0, "the graph of the policy")
-        except AssertionError:
-            for name in NODES:
-                assert seen(name) == allowed(name)
-            raise
+        # One after the other, and after those of other tests: where nodes come while others go, Fast DDS 3.2.3 may lock one up at its start.
+        time.sleep(1.0)  # to find whoever is there
+        wait_until(lambda: not set(NODES) & set(watcher.get_node_names()), 30.0, "the end of earlier nodes")
+        for name in NODES:
+            start_node(MODULES[name], *(("-p", f"model:={bundle}") if name in ("perception_node", "planner_node") else ()))
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda name=name: name in watcher.get_node_names() and seen(name) == allowed(name), 60.0)
+            assert seen(name) == allowed(name)
     finally:
         watcher.destroy_node()
         rclpy.shutdown(context=context)
