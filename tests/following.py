@@ -41,7 +41,10 @@ LATENT_DIM = 8
 # Reliable, as the planner offers them; a follower that stands still for a moment misses none of them.
 _ALL_PLANS = QoSProfile(depth=200)
 # How a planner words it that it had no frames: what a machine that stands still makes of any pursuit.
-_NO_FRAMES = ("s between two frames: the camera paused", "no frame to plan from any more")
+NO_FRAMES = _LATE, _NONE = ("s between two frames: the camera paused", "no frame to plan from any more")
+# What a planner has to tolerate between two frames, by their stamps, and how far ahead of its clock the stamp of one may lie that it uses.
+_MOST_GAP_NS = 1_000_000_000
+_FUTURE_NS = 50_000_000
 
 Values = dict[str, str]
 
@@ -173,7 +176,7 @@ class Follower:
         return [result for result in self.results if status_values(result)["goal_stamp_ns"] == str(stamp)]
 
     def pursue(self, goal: np.ndarray, end: str, show: Callable[[np.ndarray], int] | None = None, timeout_s: float = 60.0) -> Pursuit:
-        """Show a goal to an arm at rest until it ends as ``end``; shown again only where the planner had no frames for a while, and says so.
+        """Show a goal to an arm at rest until it ends as ``end``; shown again only where its reason and its journal say that it had no frames.
 
         ``show`` does that and returns the goal's stamp, by default ``self.show``.
         """
@@ -187,12 +190,44 @@ class Follower:
             result = self.results_of(stamp)[0]
             if result.message != "INTERRUPTED" or time.monotonic() > deadline:
                 break
-            assert any(words in status_values(result)["reason"] for words in _NO_FRAMES), status_values(result)
+            self._assert_without_frames(status_values(result))
         assert result.message == end, f"{result.message}, not {end}: {status_values(result)}"
         wait_until(lambda: any(status.message == end for status in self.statuses_of(stamp)), what=f"state {end}")
         self.more_statuses(2)
         plans = [plan for plan in self.plans if plan.stamp_ns >= stamp]  # no goal is planned for from frames before it was shown
         return Pursuit(begun_at, plans, self.statuses_of(stamp), status_values(result), took_s)
+
+    def _assert_without_frames(self, result: Values) -> None:
+        """By the planner's journal, too, the frame that ended a pursuit lies too far from the last one that was of use; or that one from the tick."""
+        assert any(words in result["reason"] for words in NO_FRAMES), result
+        ended, timeout_ns = Kind.FRAME if _LATE in result["reason"] else Kind.TICK, round(1e9 * self.get("frame_timeout_s").double_value)
+        begun, end = self._journal_of(int(result["goal_stamp_ns"]), float(result["seconds"]), ended)
+        until_ns, most_ns = (end.what, _MOST_GAP_NS) if ended is Kind.FRAME else (end.at.ros_ns, max(_MOST_GAP_NS, timeout_ns))
+        used = self.frames_of_use(begun, timeout_ns)
+        assert used and until_ns - used[-1] > most_ns, f"{result} after a frame {(until_ns - used[-1]) * 1e-9:.3f} s before" if used else result
+
+    def _journal_of(self, goal_stamp: int, seconds: float, ended: Kind) -> tuple[list[Entry], Entry]:
+        """What the planner noted while it pursued a goal for ``seconds``, and the entry of kind ``ended`` with which that was over."""
+
+        def pursued() -> list[Entry]:
+            entries = self.entries
+            shown = next((number for number, entry in enumerate(entries) if entry.kind is Kind.GOAL and entry.what == goal_stamp), len(entries))
+            # The first look at the clocks after a goal is from when its pursuit begins.
+            return entries[next((number for number in range(shown, len(entries)) if entries[number].kind is Kind.READING), len(entries)) :]
+
+        def ends() -> list[int]:
+            """Six digits of the seconds are told."""
+            entries = pursued()
+            return [n for n, entry in enumerate(entries) if entry.kind is ended and abs(entry.at.ros_ns - entries[0].at.ros_ns - 1e9 * seconds) < 2e5]
+
+        wait_until(lambda: bool(ends()), what=f"the end of a pursuit in the journal, {seconds} s after it was begun")
+        return pursued()[: ends()[0]], pursued()[ends()[0]]
+
+    @staticmethod
+    def frames_of_use(entries: list[Entry], timeout_ns: int) -> list[int]:
+        """Stamps of those frames in ``entries`` that can be planned from: not from before the first entry, not older than that, not of the future."""
+        heard = [(entry.what, entry.at.ros_ns) for entry in entries if entry.kind is Kind.FRAME]
+        return [stamp for stamp, ns in heard if stamp >= entries[0].at.ros_ns and ns - timeout_ns <= stamp <= ns + _FUTURE_NS]
 
     def statuses_of(self, stamp: int) -> list[DiagnosticStatus]:
         return [status for status in self.statuses if status_values(status)["goal_stamp_ns"] == str(stamp)]

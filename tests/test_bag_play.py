@@ -123,7 +123,9 @@ def player(*arguments, start=("-m", "latent_mpc.cli"), **options):
 
 
 def test_messages_come_with_their_bytes_their_spacing_their_quality_of_service_and_a_clock(tmp_path, bag, audience):
-    audience.listen("/moved", JointState, lambda m: m.position[0])
+    # With the times at which they were sent: when this process gets to hear of them is its own business.
+    moved, profile = audience.heard.setdefault("/moved", []), QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+    audience.node.create_subscription(JointState, "/moved", lambda m, info: moved.append((info["source_timestamp"], m.position[0])), profile)
     audience.listen("/joint_states", JointState, lambda m: m.position[0])
     process = audience.catch(
         START + 200_000_000,
@@ -131,11 +133,14 @@ def test_messages_come_with_their_bytes_their_spacing_their_quality_of_service_a
         "--json", tmp_path / "played.json",
     )  # fmt: skip
     audience.spin(lambda: audience.note_offers() or process.poll() is not None, "the end", 30.0)
-    moved = audience.heard["/moved"]
     audience.spin(lambda: bool(moved) and moved[-1][1] == 39, "the last joint state")
     printed, complaints = process.communicate()
     assert process.returncode == 0, complaints
     assert [number for _, number in moved] == list(range(10, 40)) and not audience.heard["/joint_states"]
+    # 40 ms apart: half of them, and half of what the longest pause of the player left, were sent when they were due, counted from the most punctual.
+    sent_s = np.array([ns - moved[0][0] for ns, _ in moved]) * 1e-9
+    late_s, pause_s = sent_s - 0.04 * np.arange(30), np.diff(sent_s).max()
+    assert np.count_nonzero(late_s < late_s.min() + 0.01) >= 0.5 * (30 - pause_s / 0.04), np.diff(sent_s)
     offered = audience.offered["/moved"]
     assert offered.reliability == ReliabilityPolicy.BEST_EFFORT and offered.deadline.nanoseconds == 2_000_000_000
     assert audience.offered["/word"].durability == DurabilityPolicy.TRANSIENT_LOCAL

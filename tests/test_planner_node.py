@@ -75,6 +75,10 @@ def test_an_episode_from_goal_to_horizon_and_another_one(planner, follower):
     # The last one is of the first frame that lies an episode after the first, where a ten-thousandth of a second less counts too.
     lengths_s = [(plan.stamp_ns - first[0].stamp_ns) * 1e-9 for plan in first]
     assert lengths_s[-2] < EPISODE_S <= lengths_s[-1] + 2e-4
+    began = next(number for number, entry in enumerate(follower.entries) if entry.kind is Kind.GOAL)
+    passed = {stamp for stamp in follower.frames_of_use(follower.entries[began:], 1_000_000_000) if stamp < first[-1].stamp_ns}
+    assert (max(passed) - first[0].stamp_ns) * 1e-9 < EPISODE_S + 2e-4, "no frame of use lies between"
+    assert lengths_s[-1] < EPISODE_S + 1.0, "longer than that without a frame, and the pursuit is interrupted"
 
     values = pursuit.values
     assert values["step"] == values["steps"] == str(STEPS) and int(values["plans"]) >= 2

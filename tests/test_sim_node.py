@@ -25,6 +25,8 @@ from ros_bridge.stamps import header_at, stamp_ns
 from sim.tasks import make_env
 
 ARM = load_arm()
+# Who hears all that waits so often, at least, misses no two readings in a row of those that come every 10 ms.
+OFTEN_NS = 20_000_000
 
 
 class Listener:
@@ -34,7 +36,7 @@ class Listener:
         self.node = rclpy.create_node("listener")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
-        self.heard = {}
+        self.heard, self.stretches = {}, []
         for name, kind, qos in (
             ("/camera/image_raw", Image, CAMERA),
             ("/camera/camera_info", CameraInfo, CAMERA),
@@ -76,7 +78,21 @@ class Listener:
         """Hear what comes for a moment: one message at a time would be fewer than are sent."""
         end = time.monotonic() + 0.05
         while time.monotonic() < end:
-            self.executor.spin_once(timeout_sec=0.01)
+            have = self.count()
+            self.executor.spin_once(timeout_sec=0)
+            if self.count() == have:
+                self.note_that_all_was_heard()
+                self.executor.spin_once(timeout_sec=0.01)
+
+    def count(self):
+        return sum(map(len, self.heard.values()))
+
+    def note_that_all_was_heard(self):
+        """``stretches`` are those of ROS time, from and until, in which that was often; between two of them this process stood still."""
+        now = self.node.get_clock().now().nanoseconds
+        if not self.stretches or now - self.stretches[-1][1] > OFTEN_NS:
+            self.stretches.append([now, now])
+        self.stretches[-1][1] = now
 
     def readings(self, count):
         """The next ``count`` joint states."""
@@ -164,19 +180,24 @@ def test_keeps_its_rates_and_real_time(sim):
         return np.array([stamp_ns(msg.clock if name == "/clock" else msg.header.stamp) for msg in sim.heard[name]])
 
     def enough():
+        for _ in range(10):  # without a pause in between
+            sim.hear()
         late_ns.extend([sim.node.get_clock().now().nanoseconds - sim.joint_stamp()] if sim.heard["/joint_states"] else [])
         heard = len(sim.heard["/joint_states"]) >= 150 and len(sim.heard["/sim/ground_truth"]) >= 30
-        return heard and all(in_step(name) >= 20 for name in periods_ns)
+        return heard and np.ptp(longest()) >= 500_000_000
 
-    def in_step(name):
-        """How often two that follow each other were heard: on a machine under load most of them may be lost, none may be made up."""
-        return np.count_nonzero(np.diff(stamps(name)) == periods_ns[name])
+    def longest():
+        return max(sim.stretches, key=np.ptp, default=(0, 0))
 
     periods_ns = {"/joint_states": 10_000_000, "/camera/image_raw": 50_000_000, "/clock": 10_000_000}
-    sim.until(enough, "joint states, pictures, clocks and truths, often one period after the other")
+    sim.stretches.clear()
+    sim.until(enough, "joint states, pictures, clocks and truths, and half a second in which this process did not stand still")
     assert abs(np.median(late_ns)) < 0.5e9, "in real time"
     for name, period_ns in periods_ns.items():
         assert np.all(stamps(name) % 10_000_000 == 0) and np.diff(stamps(name)).min() >= period_ns
+        # A listener that does not stand still hears nearly all: on a machine under load some may be lost, none may be made up.
+        within = stamps(name)[(stamps(name) >= longest()[0]) & (stamps(name) <= longest()[1])]
+        assert len(within) - 1 > 0.5 * np.ptp(within) / period_ns > 2, f"{name}: {np.diff(within) / period_ns}"
     # Truths have no stamps: as many as the joint states say that there was time for, and up to ten that had waited here; lost as often at most.
     ticks = np.ptp(stamps("/joint_states")) / 10_000_000
     assert 0.5 * len(sim.heard["/joint_states"]) / 5 < len(sim.heard["/sim/ground_truth"]) <= ticks / 5 + 11
@@ -195,15 +216,33 @@ def test_stamps_stay_monotonic_over_resets(sim):
 
 
 def test_follows_a_trajectory_with_its_joints_in_any_order(sim):
+    # A machine under load may keep the readings on the way from us, or the simulator from moving: that run says nothing of the time it took.
+    for _ in range(8):
+        before, target, readings = trajectory_run(sim)
+        stamps_s = np.array([reading.stamp_ns for reading in readings]) * 1e-9
+        rested = [n for n, reading in enumerate(readings) if reading.position == pytest.approx(before, abs=2e-3)]
+        reached = next(n for n, reading in enumerate(readings) if reading.position == pytest.approx(target, abs=2e-3))
+        on_the_way = stamps_s[rested[-1] if rested else reached : reached + 1]
+        if len(on_the_way) > 1 and np.diff(on_the_way).max() < 0.1:
+            break
+    assert len(on_the_way) > 1 and np.diff(on_the_way).max() < 0.1, f"none but such runs: {on_the_way}"
+    assert 0.2 < np.ptp(on_the_way) < 0.3 + 0.3, "of the 0.3 s that were asked for; each end is known to a tenth of a second"
+
+
+def trajectory_run(sim):
+    """Joints before and after a trajectory of 0.3 s, and the readings from when it was sent on."""
     sim.reset(3)
-    target = sim.joints() + 0.1
+    before = sim.joints()
+    target = before + 0.1
     order = [3, 0, 1, 2, 6, 5, 4]
     point = JointTrajectoryPoint(positions=target[order].tolist())
     point.time_from_start.nanosec = 300_000_000
     sim.until(lambda: sim.trajectory.get_subscription_count() > 0)
+    sim.heard["/joint_states"].clear()
     sim.trajectory.publish(JointTrajectory(joint_names=[ARM.joints[i] for i in order], points=[point]))
-    sim.until(lambda: sim.joints() == pytest.approx(target, abs=2e-3), "an arm at the target")
+    sim.until(lambda: sim.heard["/joint_states"] and sim.joints() == pytest.approx(target, abs=2e-3), "an arm at the target")
     assert sim.readings(20)[-1].position == pytest.approx(target, abs=2e-3), "it stays there"
+    return before, target, [read_joint_state(msg, ARM.joints) for msg in sim.heard["/joint_states"]]
 
 
 def test_a_stalled_simulator_hears_what_came_meanwhile_in_order(sim, sim_process):
