@@ -24,7 +24,7 @@ _DOMAINS = range(1, 102)  # above 101 the ports of DDS run into the ephemeral po
 _PR_SET_PDEATHSIG = 1
 
 
-def _claim_domain() -> int:
+def claim_domain() -> int:
     """A domain that no other test process on this machine holds: the lock on its file lasts as long as this process."""
     for offset in range(len(_DOMAINS)):
         domain = _DOMAINS[(os.getpid() + offset) % len(_DOMAINS)]
@@ -38,7 +38,7 @@ def _claim_domain() -> int:
     raise RuntimeError("every ROS domain is taken by another test process")
 
 
-os.environ["ROS_DOMAIN_ID"] = str(_claim_domain())
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 

@@ -177,16 +177,17 @@ def test_bags_that_cannot_be_used_are_one_line(tmp_path, kinematics, motions, ca
     with bag(grey) as put:
         picture = image(START, np.zeros((64, 64, 3), np.uint8))
         picture.encoding = "16UC1"
-        put("/camera/image_raw", "sensor_msgs/msg/Image", START, picture)
-        put("/joint_states", "sensor_msgs/msg/JointState", START, joint_state(START, ARM.joints, ARM.home, np.zeros(7)))
+        for _ in range(2):
+            put("/camera/image_raw", "sensor_msgs/msg/Image", START, picture)
+            put("/joint_states", "sensor_msgs/msg/JointState", START, joint_state(START, ARM.joints, ARM.home, np.zeros(7)))
     blind = tmp_path / "blind"
     with bag(blind) as put:
         put("/joint_states", "sensor_msgs/msg/JointState", START, joint_state(START, ARM.joints, ARM.home, np.zeros(7)))
     good = write(tmp_path / "good", kinematics, motions[:1])
     cases = [
         (large, "large, /camera/image_raw: pictures are 32 x 32 pixels, fewer than the 64 x 64 that are asked for"),
-        (grey, "grey, /camera/image_raw: image encoding is '16UC1', a depth image"),
-        (blind, "blind holds no message on /camera/image_raw that could be used"),
+        (grey, "grey holds no camera: /camera/image_raw: image encoding is '16UC1', a depth image"),
+        (blind, "blind holds no camera: no topic of type sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage"),
         (tmp_path / "nowhere", "no bag folder"),
         (good, "no unbroken motion of 40 steps in these bags, the longest has 12: give fewer --episode-steps"),
     ]

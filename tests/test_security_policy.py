@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import defaultdict
 from xml.etree import ElementTree
 
 import pytest
 from bundles import write_bundle
-from conftest import REPOSITORY, wait_until
+from conftest import REPOSITORY, claim_domain, wait_until
 from latent_mpc.bags.profiles import OWN_TOPICS
 from latent_mpc.bringup import MODULES
 from latent_mpc.topic_names import OURS
@@ -56,12 +55,14 @@ def test_the_policy_has_the_form_that_sros2_reads():
     assert all(element.text and element.text == element.text.strip() for element in root.iter() if element.tag in ("topic", "service"))
 
 
-def test_it_allows_exactly_what_the_nodes_do(policy, start_node, tmp_path):
+def test_it_allows_exactly_what_the_nodes_do(policy, start_node, tmp_path, monkeypatch):
     import rclpy
 
-    # A participant of its own: one that saw the nodes of earlier tests leave may list them for ever, with nothing in them, before those of this test.
+    # A domain of its own: nodes of earlier tests may be listed for long after they left, with little in them, before those of this test.
+    domain = claim_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     context = rclpy.Context()
-    rclpy.init(context=context)
+    rclpy.init(context=context, domain_id=domain)
     watcher = rclpy.create_node("policy_watcher", context=context)
 
     def seen(name):
@@ -82,9 +83,7 @@ def test_it_allows_exactly_what_the_nodes_do(policy, start_node, tmp_path):
 
     bundle = write_bundle(tmp_path / "untrained")
     try:
-        # One after the other, and after those of other tests: where nodes come while others go, Fast DDS 3.2.3 may lock one up at its start.
-        time.sleep(1.0)  # to find whoever is there
-        wait_until(lambda: not set(NODES) & set(watcher.get_node_names()), 30.0, "the end of earlier nodes")
+        # One after the other: where several come at once, Fast DDS 3.2.3 may lock one up at its start.
         for name in NODES:
             start_node(MODULES[name], *(("-p", f"model:={bundle}") if name in ("perception_node", "planner_node") else ()))
             with contextlib.suppress(AssertionError):
